@@ -1,0 +1,535 @@
+//! Medians, spreads and ratios of all runs, held against what must be reached, as text, Markdown and JSON.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::compare::conditions::Conditions;
+use crate::compare::server::Kind;
+use crate::compare::{BULK, Run, etcd};
+use crate::disk::Syncs;
+use crate::load::Work;
+
+/// Median and spread of one figure over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Figure {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Figure {
+    fn of(mut values: Vec<f64>) -> Option<Figure> {
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            (values[middle - 1] + values[middle]) / 2.0
+        };
+        Some(Figure {
+            median,
+            least,
+            most,
+        })
+    }
+
+    fn with_spread(self) -> String {
+        format!(
+            "{} ({}-{})",
+            number(self.median),
+            number(self.least),
+            number(self.most)
+        )
+    }
+}
+
+/// One work on one server, over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Cell {
+    cpu_us: Option<Figure>,
+    per_second: Option<Figure>,
+    p50_us: Option<Figure>,
+    p99_us: Option<Figure>,
+}
+
+/// One work, all servers.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    work: &'static str,
+    holdfast: Cell,
+    etcd: Cell,
+    echo: Cell,
+    cpu_ratio: Option<f64>,
+    must: String,
+    is_met: Option<bool>,
+}
+
+/// A figure of the bulk run, of both servers.
+#[derive(Clone, Debug, Serialize)]
+struct BulkRow {
+    figure: &'static str,
+    holdfast: Option<Figure>,
+    etcd: Option<Figure>,
+    ratio: Option<f64>,
+    must: String,
+    is_met: Option<bool>,
+}
+
+/// Everything that a comparison found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    conditions: Conditions,
+    /// One short round: figures show only that everything works.
+    is_quick: bool,
+    rows: Vec<Row>,
+    bulk: Vec<BulkRow>,
+    fdatasync_p50_us: Option<Figure>,
+    fdatasync: Vec<Syncs>,
+    runs: Vec<Run>,
+}
+
+/// The most server CPU per operation that holdfast may take, and what etcd 3.5.1 took when that was set (us).
+/// Machines differ, so what counts is the ratio of the two.
+fn cpu_goal(work: &str) -> Option<(f64, f64)> {
+    let work = Work::ALL.into_iter().find(|known| known.name() == work)?;
+    match work {
+        Work::Put => Some((24.0, 49.0)),
+        Work::Update => Some((29.0, 58.0)),
+        Work::Get => Some((18.0, 27.0)),
+        Work::GetSerializable => Some((16.0, 22.0)),
+        Work::ListPages => Some((350.0, 1_080.0)),
+        Work::ListAll => Some((6_000.0, 17_000.0)),
+        Work::Watch => Some((0.45, 0.56)),
+        Work::PutLone | Work::Fill => None,
+    }
+}
+
+/// Times etcd's rate of puts.
+const PUT_RATE_GOAL: f64 = 1.9;
+/// What a lone put may take beyond a round trip and a sync.
+const LONE_PUT_GOAL_US: f64 = 70.0;
+/// Resident memory with 500,000 keys, and what etcd 3.5.1 took (MB).
+const MEMORY_GOAL: (f64, f64) = (350.0, 505.0);
+const RESTART_AFTER_SIGTERM_GOAL: f64 = 0.7;
+const RESTART_AFTER_SIGKILL_GOAL: f64 = 1.5;
+
+impl Report {
+    /// Sums the runs up.
+    pub(crate) fn new(
+        conditions: Conditions,
+        is_quick: bool,
+        fdatasync: Vec<Syncs>,
+        runs: Vec<Run>,
+    ) -> Report {
+        let mut works: Vec<&'static str> = Vec::new();
+        for run in &runs {
+            if run.work != BULK && !works.contains(&run.work) {
+                works.push(run.work);
+            }
+        }
+        let sync = Figure::of(fdatasync.iter().map(|syncs| syncs.latency.p50_us).collect());
+        Report {
+            conditions,
+            is_quick,
+            rows: works
+                .into_iter()
+                .map(|work| row(work, &runs, sync))
+                .collect(),
+            bulk: bulk_rows(&runs),
+            fdatasync_p50_us: sync,
+            fdatasync,
+            runs,
+        }
+    }
+
+    /// For a terminal.
+    pub(crate) fn to_text(&self) -> String {
+        self.render(|table| table.to_text())
+    }
+
+    /// For `docs/benchmarks.md`.
+    pub(crate) fn to_markdown(&self) -> String {
+        self.render(|table| table.to_markdown())
+    }
+
+    fn render(&self, table: impl Fn(&Table) -> String) -> String {
+        let mut text = String::new();
+        let Conditions {
+            cpu,
+            cores,
+            memory_mib,
+            kernel,
+            file_system,
+            load_average,
+            holdfast,
+            etcd,
+            date,
+        } = &self.conditions;
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{date}; {cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}, load {load_average} at \
+             the start.\nServers: {holdfast}; {etcd}. Medians of {} rounds (least-most); us is server CPU per \
+             operation.\n",
+            self.fdatasync.len()
+        );
+        if self.is_quick {
+            text.push_str("A quick run: its figures say only that everything works.\n\n");
+        }
+        if !etcd.is_empty() && !etcd.ends_with(etcd::VERSION) {
+            let _ = writeln!(
+                text,
+                "The goals are ratios to etcd {}, and this is another one.\n",
+                etcd::VERSION
+            );
+        }
+        if !self.rows.is_empty() {
+            text.push_str(&table(&self.load_table()));
+            text.push('\n');
+        }
+        if !self.bulk.is_empty() {
+            text.push_str(&table(&self.bulk_table()));
+            text.push('\n');
+        }
+        if let Some(sync) = self.fdatasync_p50_us {
+            let _ = writeln!(
+                text,
+                "One write of 256 bytes with fdatasync: p50 {} us.",
+                sync.with_spread()
+            );
+        }
+        let verdicts = self
+            .rows
+            .iter()
+            .map(|row| row.is_met)
+            .chain(self.bulk.iter().map(|row| row.is_met));
+        let verdicts: Vec<bool> = verdicts.flatten().collect();
+        if !verdicts.is_empty() {
+            let met = verdicts.iter().filter(|is_met| **is_met).count();
+            let _ = writeln!(text, "{met} of {} goals met.", verdicts.len());
+        }
+        text
+    }
+
+    fn load_table(&self) -> Table {
+        let mut table = Table::new(&[
+            "work",
+            "holdfast us",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "etcd us",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "echo us",
+            "us ratio",
+            "must",
+            "met",
+        ]);
+        for row in &self.rows {
+            let mut cells = vec![row.work.to_owned()];
+            for cell in [&row.holdfast, &row.etcd] {
+                cells.push(cell.cpu_us.map_or_else(missing, Figure::with_spread));
+                for figure in [cell.per_second, cell.p50_us, cell.p99_us] {
+                    cells.push(median(figure));
+                }
+            }
+            cells.push(median(row.echo.cpu_us));
+            cells.extend([
+                ratio_text(row.cpu_ratio),
+                row.must.clone(),
+                met_text(row.is_met),
+            ]);
+            table.rows.push(cells);
+        }
+        table
+    }
+
+    fn bulk_table(&self) -> Table {
+        let mut table = Table::new(&["with many keys", "holdfast", "etcd", "ratio", "must", "met"]);
+        for row in &self.bulk {
+            let spread = |figure: Option<Figure>| figure.map_or_else(missing, Figure::with_spread);
+            table.rows.push(vec![
+                row.figure.to_owned(),
+                spread(row.holdfast),
+                spread(row.etcd),
+                ratio_text(row.ratio),
+                row.must.clone(),
+                met_text(row.is_met),
+            ]);
+        }
+        table
+    }
+}
+
+/// A run in one line, as soon as it has ended.
+pub(crate) fn progress(run: &Run) -> String {
+    let load = &run.load;
+    let cpu = load.server_cpu_us.map_or_else(missing, number);
+    let (rate, p50) = (number(load.per_second), number(load.latency.p50_us));
+    let mut line = format!(
+        "{} on {}: {cpu} us, {rate}/s, p50 {p50} us",
+        run.work, run.server
+    );
+    if let Some(bulk) = &run.bulk {
+        let _ = write!(
+            line,
+            "; {} MB, restart {} s after SIGKILL, {} s after SIGTERM",
+            number(megabytes(bulk.memory.rss_kib)),
+            number(bulk.restart_after_sigkill_seconds),
+            number(bulk.restart_after_sigterm_seconds)
+        );
+    }
+    line
+}
+
+fn figure(
+    runs: &[Run],
+    work: &str,
+    server: Kind,
+    value: impl Fn(&Run) -> Option<f64>,
+) -> Option<Figure> {
+    let wanted = runs
+        .iter()
+        .filter(|run| run.work == work && run.server == server.name());
+    Figure::of(wanted.filter_map(value).collect())
+}
+
+fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
+    let cell = |server| {
+        let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
+        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
+        let latency = |value: fn(&Run) -> f64| {
+            if work == Work::Watch.name() {
+                None
+            } else {
+                figure(value)
+            }
+        };
+        Cell {
+            cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
+            per_second: figure(|run| run.load.per_second),
+            p50_us: latency(|run| run.load.latency.p50_us),
+            p99_us: latency(|run| run.load.latency.p99_us),
+        }
+    };
+    let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
+    let cpu_ratio = ratio(holdfast.cpu_us, etcd.cpu_us);
+    let (mut must, mut is_met) = (String::new(), None);
+    if let Some((ours, theirs)) = cpu_goal(work) {
+        must = format!("us <= {:.2}x", ours / theirs);
+        is_met = cpu_ratio.map(|ratio| ratio <= ours / theirs);
+    }
+    if work == Work::Put.name() {
+        let _ = write!(must, ", ops/s >= {PUT_RATE_GOAL}x");
+        let is_fast =
+            ratio(holdfast.per_second, etcd.per_second).map(|ratio| ratio >= PUT_RATE_GOAL);
+        is_met = is_met
+            .zip(is_fast)
+            .map(|(is_lean, is_fast)| is_lean && is_fast);
+    }
+    if work == Work::PutLone.name() {
+        let limit = echo
+            .p50_us
+            .zip(sync)
+            .map(|(echo, sync)| echo.median + sync.median + LONE_PUT_GOAL_US);
+        must = match limit {
+            Some(limit) => format!("p50 <= {} us", number(limit)),
+            None => format!("p50 <= echo + fdatasync + {LONE_PUT_GOAL_US} us"),
+        };
+        is_met = limit
+            .zip(holdfast.p50_us)
+            .map(|(limit, p50)| p50.median <= limit);
+    }
+    Row {
+        work,
+        holdfast,
+        etcd,
+        echo,
+        cpu_ratio,
+        must,
+        is_met,
+    }
+}
+
+fn bulk_rows(runs: &[Run]) -> Vec<BulkRow> {
+    if runs.iter().all(|run| run.bulk.is_none()) {
+        return Vec::new();
+    }
+    let row = |name,
+               value: fn(&super::Bulk) -> f64,
+               must: String,
+               is_met: &dyn Fn(f64, Option<f64>) -> Option<bool>| {
+        let figure = |server| figure(runs, BULK, server, |run| run.bulk.as_ref().map(value));
+        let (holdfast, etcd) = (figure(Kind::Holdfast), figure(Kind::Etcd));
+        let ratio = ratio(holdfast, etcd);
+        let is_met = holdfast.and_then(|holdfast| is_met(holdfast.median, ratio));
+        BulkRow {
+            figure: name,
+            holdfast,
+            etcd,
+            ratio,
+            must,
+            is_met,
+        }
+    };
+    let (memory, etcd_memory) = MEMORY_GOAL;
+    vec![
+        row(
+            "resident memory, MB",
+            |bulk| megabytes(bulk.memory.rss_kib),
+            format!("<= {:.2}x", memory / etcd_memory),
+            &|_, ratio| ratio.map(|ratio| ratio <= memory / etcd_memory),
+        ),
+        row(
+            "restart after SIGTERM, s",
+            |bulk| bulk.restart_after_sigterm_seconds,
+            format!("<= {RESTART_AFTER_SIGTERM_GOAL} s"),
+            &|seconds, _| Some(seconds <= RESTART_AFTER_SIGTERM_GOAL),
+        ),
+        row(
+            "restart after SIGKILL, s",
+            |bulk| bulk.restart_after_sigkill_seconds,
+            format!("<= {RESTART_AFTER_SIGKILL_GOAL} s"),
+            &|seconds, _| Some(seconds <= RESTART_AFTER_SIGKILL_GOAL),
+        ),
+    ]
+}
+
+fn ratio(ours: Option<Figure>, theirs: Option<Figure>) -> Option<f64> {
+    let (ours, theirs) = ours.zip(theirs)?;
+    (theirs.median > 0.0).then(|| ours.median / theirs.median)
+}
+
+fn megabytes(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}
+
+/// Three digits that count, and thousands separated.
+fn number(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.2}");
+    }
+    if value < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn missing() -> String {
+    "-".to_owned()
+}
+
+fn median(figure: Option<Figure>) -> String {
+    figure.map_or_else(missing, |figure| number(figure.median))
+}
+
+fn ratio_text(ratio: Option<f64>) -> String {
+    ratio.map_or_else(missing, |ratio| format!("{ratio:.2}x"))
+}
+
+fn met_text(is_met: Option<bool>) -> String {
+    match is_met {
+        Some(true) => "yes".to_owned(),
+        Some(false) => "NO".to_owned(),
+        None => missing(),
+    }
+}
+
+/// Cells that are laid out at the end.
+struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(head: &[&str]) -> Table {
+        Table {
+            head: head.iter().map(|&cell| cell.to_owned()).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let lines = || std::iter::once(&self.head).chain(&self.rows);
+        let widths: Vec<usize> = (0..self.head.len())
+            .map(|column| lines().map(|row| row[column].len()).max().unwrap_or(0))
+            .collect();
+        let mut text = String::new();
+        for row in lines() {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, width))| {
+                    // Names to the left, figures to the right.
+                    if column == 0 {
+                        format!("{cell:<width$}")
+                    } else {
+                        format!("{cell:>width$}")
+                    }
+                });
+            text.push_str(&cells.collect::<Vec<_>>().join("  "));
+            text.push('\n');
+        }
+        text
+    }
+
+    fn to_markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = line(&self.head);
+        text.push_str(&format!("|---{}|\n", "|---:".repeat(self.head.len() - 1)));
+        for row in &self.rows {
+            text.push_str(&line(row));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figure, Table, number};
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_middle_two() {
+        let figure = Figure::of(vec![4.0, 1.0, 9.0, 2.0]).unwrap();
+        assert_eq!(
+            figure,
+            Figure {
+                median: 3.0,
+                least: 1.0,
+                most: 9.0
+            }
+        );
+        assert_eq!(Figure::of(vec![7.0, 5.0, 6.0]).unwrap().median, 6.0);
+        assert_eq!(Figure::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn numbers_show_the_digits_that_count() {
+        let shown = [0.4567, 24.06, 350.4, 28_123.4, 1_234_567.0].map(number);
+        assert_eq!(shown, ["0.46", "24.1", "350", "28,123", "1,234,567"]);
+    }
+
+    #[test]
+    fn both_layouts_have_every_cell() {
+        let mut table = Table::new(&["work", "us"]);
+        table.rows.push(vec!["put".to_owned(), "24.0".to_owned()]);
+        assert_eq!(table.to_text(), "work    us\nput   24.0\n");
+        assert_eq!(
+            table.to_markdown(),
+            "| work | us |\n|---|---:|\n| put | 24.0 |\n"
+        );
+    }
+}

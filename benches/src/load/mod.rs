@@ -1,0 +1,332 @@
+//! One closed-loop run against one server: what to do, how long, and what it cost.
+
+mod drive;
+mod unary;
+mod watch;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Args, Misuse};
+use crate::histogram::Latency;
+use crate::process::Usage;
+use crate::random::Random;
+use crate::wire::{self, Method, Request};
+
+/// Options of `bench load`.
+pub(crate) const OPTIONS: &[&str] = &[
+    "endpoint",
+    "work",
+    "pid",
+    "connections",
+    "in-flight",
+    "keys",
+    "value-size",
+    "seconds",
+    "warm-up",
+    "threads",
+    "streams",
+    "watchers",
+];
+
+/// What every worker of a run does, over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Puts to random keys.
+    Put,
+    /// The same by one client, one at a time.
+    PutLone,
+    /// Kubernetes' update transaction on keys that the worker alone writes.
+    Update,
+    /// Linearizable gets of random keys.
+    Get,
+    /// The same without a read barrier.
+    GetSerializable,
+    /// Kubernetes' paged list, 500 keys a page; an operation is a page.
+    ListPages,
+    /// All keys in one answer.
+    ListAll,
+    /// Watchers of one prefix while writers put as fast as they can; an operation is an event delivered to a
+    /// watcher. With few writers every event is a response of its own; with 64 all servers get to batch.
+    Watch,
+    /// Puts every key once, in order.
+    Fill,
+}
+
+/// Keys of a page, as Kubernetes asks for them.
+const PAGE: u64 = 500;
+
+impl Work {
+    /// All works, in the order of reports.
+    pub(crate) const ALL: [Work; 9] = [
+        Work::Put,
+        Work::PutLone,
+        Work::Update,
+        Work::Get,
+        Work::GetSerializable,
+        Work::ListPages,
+        Work::ListAll,
+        Work::Watch,
+        Work::Fill,
+    ];
+
+    /// The name on the command line and in results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Work::Put => "put",
+            Work::PutLone => "put-lone",
+            Work::Update => "update",
+            Work::Get => "get",
+            Work::GetSerializable => "get-serializable",
+            Work::ListPages => "list-500",
+            Work::ListAll => "list-10000",
+            Work::Watch => "watch",
+            Work::Fill => "fill",
+        }
+    }
+
+    /// Keys of different works do not mix, so that several can run on one server.
+    fn prefix(self) -> String {
+        format!("/bench/{}/", self.name())
+    }
+
+    /// Whether the keys must be there before.
+    fn reads_keys(self) -> bool {
+        !matches!(self, Work::Put | Work::PutLone | Work::Watch | Work::Fill)
+    }
+}
+
+/// A run, to the last figure.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// What to do.
+    pub(crate) work: Work,
+    /// The server.
+    pub(crate) endpoint: SocketAddr,
+    /// Its process, to measure.
+    pub(crate) pid: Option<u32>,
+    /// Connections that share the work.
+    pub(crate) connections: usize,
+    /// Requests in flight on each; for `Watch`, the writers.
+    pub(crate) in_flight: usize,
+    /// Different keys.
+    pub(crate) keys: u64,
+    /// Bytes of a value.
+    pub(crate) value_size: usize,
+    /// Unmeasured time before.
+    pub(crate) warm_up: Duration,
+    /// Measured time.
+    pub(crate) duration: Duration,
+    /// Threads of the generator.
+    pub(crate) threads: usize,
+    /// Watch streams, spread over the connections.
+    pub(crate) streams: usize,
+    /// Watchers, spread over the streams.
+    pub(crate) watchers: usize,
+}
+
+impl Plan {
+    /// The plan that a work has by itself.
+    pub(crate) fn new(work: Work, endpoint: SocketAddr) -> Plan {
+        let (connections, in_flight, keys, value_size) = match work {
+            Work::Put => (16, 8, 100_000, 256),
+            Work::PutLone => (1, 1, 10_000, 256),
+            Work::Update => (16, 8, 10_240, 1024),
+            Work::Get => (16, 8, 10_000, 256),
+            Work::GetSerializable => (64, 16, 10_000, 256),
+            Work::ListPages => (8, 1, 10_000, 1024),
+            Work::ListAll => (4, 1, 10_000, 1024),
+            Work::Watch => (10, 64, 1_000, 256),
+            Work::Fill => (16, 8, 500_000, 256),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Plan {
+            work,
+            endpoint,
+            pid: None,
+            connections,
+            in_flight,
+            keys,
+            value_size,
+            warm_up: Duration::from_secs(1),
+            duration: Duration::from_secs(10),
+            threads: (cores / 2).clamp(1, 4),
+            streams: 100,
+            watchers: 1000,
+        }
+    }
+}
+
+/// What a run found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Name of the work.
+    pub(crate) work: String,
+    /// As planned.
+    pub(crate) connections: usize,
+    /// As planned.
+    pub(crate) in_flight: usize,
+    /// As planned.
+    pub(crate) keys: u64,
+    /// As planned.
+    pub(crate) value_size: usize,
+    /// Length of the measured part.
+    pub(crate) seconds: f64,
+    /// Operations that ended in it; none failed, or there is no outcome.
+    pub(crate) operations: u64,
+    /// Operations per second.
+    pub(crate) per_second: f64,
+    /// Of operations; for `watch`, of its writers' puts, which do not wait for delivery.
+    pub(crate) latency: Latency,
+    /// Server CPU per operation, if its process was given.
+    pub(crate) server_cpu_us: Option<f64>,
+    /// The server's memory at the end.
+    pub(crate) server: Option<Usage>,
+    /// The generator's own CPU per operation.
+    pub(crate) generator_cpu_us: f64,
+    /// Only for `watch`.
+    pub(crate) watch: Option<Fanout>,
+}
+
+/// How events reached the watchers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Fanout {
+    /// Watch streams.
+    pub(crate) streams: usize,
+    /// Watchers on all streams.
+    pub(crate) watchers: usize,
+    /// Revisions written.
+    pub(crate) puts: u64,
+    /// Mean number of events in a response.
+    pub(crate) events_per_response: f64,
+}
+
+/// `bench load`.
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let name = args
+        .text("work")
+        .ok_or_else(|| Misuse("--work is needed".to_owned()))?;
+    let found = Work::ALL.into_iter().find(|work| work.name() == name);
+    let work = found.ok_or_else(|| Misuse(format!("--work: `{name}` is not a work")))?;
+    let endpoint = args
+        .value("endpoint")?
+        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 2379)));
+    let mut plan = Plan::new(work, endpoint);
+    plan.pid = args.value("pid")?;
+    set(&mut plan.connections, args.value("connections")?);
+    set(&mut plan.in_flight, args.value("in-flight")?);
+    set(&mut plan.keys, args.value("keys")?);
+    set(&mut plan.value_size, args.value("value-size")?);
+    set(&mut plan.duration, seconds(args, "seconds")?);
+    set(&mut plan.warm_up, seconds(args, "warm-up")?);
+    set(&mut plan.threads, args.value("threads")?);
+    set(&mut plan.streams, args.value("streams")?);
+    set(&mut plan.watchers, args.value("watchers")?);
+    let outcome = run(&plan)?;
+    println!("{}", serde_json::to_string_pretty(&outcome)?);
+    Ok(())
+}
+
+fn set<T>(place: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *place = given;
+    }
+}
+
+/// A number of seconds, possibly with a fraction.
+pub(crate) fn seconds(args: &Args, name: &str) -> Result<Option<Duration>> {
+    let Some(seconds) = args.value::<f64>(name)? else {
+        return Ok(None);
+    };
+    let duration = Duration::try_from_secs_f64(seconds)
+        .map_err(|error| Misuse(format!("--{name}: {error}")))?;
+    Ok(Some(duration))
+}
+
+/// Carries a plan out. An error of any single operation fails the run.
+pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
+    let counts = [
+        plan.connections,
+        plan.in_flight,
+        plan.threads,
+        plan.streams,
+        plan.watchers,
+    ];
+    ensure!(
+        counts.iter().all(|count| *count > 0),
+        "every count of a run must be at least 1"
+    );
+    ensure!(
+        (1..=1 << 32).contains(&plan.keys),
+        "a run needs between 1 and 2^32 keys"
+    );
+    match plan.work {
+        Work::Fill => Ok(unary::fill(plan, Work::Fill)?.0),
+        Work::Watch => watch::run(plan),
+        work if work.reads_keys() => {
+            let (_, revisions) = unary::fill(plan, work)?;
+            unary::run(plan, &revisions)
+        }
+        _ => unary::run(plan, &[]),
+    }
+}
+
+/// Server and generator at one moment.
+struct Sample {
+    server: Option<Usage>,
+    generator: Usage,
+}
+
+impl Sample {
+    fn take(plan: &Plan) -> Result<Sample> {
+        Ok(Sample {
+            server: plan.pid.map(Usage::of).transpose()?,
+            generator: Usage::of_self()?,
+        })
+    }
+}
+
+/// Puts together what happened between two samples.
+fn outcome(
+    plan: &Plan,
+    span: Duration,
+    operations: u64,
+    latency: Latency,
+    samples: (Sample, Sample),
+) -> Outcome {
+    let (before, after) = samples;
+    let per_operation = |from: &Usage, to: &Usage| {
+        (to.cpu_seconds - from.cpu_seconds) * 1e6 / (operations.max(1) as f64)
+    };
+    let server_cpu_us = before
+        .server
+        .as_ref()
+        .zip(after.server.as_ref())
+        .map(|(from, to)| per_operation(from, to));
+    Outcome {
+        work: plan.work.name().to_owned(),
+        connections: plan.connections,
+        in_flight: plan.in_flight,
+        keys: plan.keys,
+        value_size: plan.value_size,
+        seconds: span.as_secs_f64(),
+        operations,
+        per_second: operations as f64 / span.as_secs_f64(),
+        latency,
+        server_cpu_us,
+        server: after.server,
+        generator_cpu_us: per_operation(&before.generator, &after.generator),
+        watch: None,
+    }
+}
+
+/// Gets the first key of a fill, linearizably; answers with the number of keys found, 0 or 1.
+pub(crate) async fn probe(endpoint: SocketAddr) -> Result<u32> {
+    let mut channel = wire::connect(endpoint).await?;
+    let method = Method::new(endpoint, unary::RANGE)?;
+    let request = Request::get(&Work::Fill.prefix(), false).fill(0, 0, &mut Random::new(0));
+    Ok(channel.call(&method, request).await?.counts[2])
+}

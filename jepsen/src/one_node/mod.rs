@@ -1,0 +1,566 @@
+//! One whole node in one thread under one seed: raft, log, apply, hub and clients, and crashes at any step.
+//!
+//! The disk below the raft log loses a random subset of what was not synced; the engine goes back to its last
+//! flush; the node starts again on what is left. [`Ledger`](crate::ledger::Ledger) checks what every client was
+//! told, across all lives, against the history that the node shows after each restart. Beyond its rules:
+//!
+//! - a node without a fault in its disk starts, and no task of it panics;
+//! - what was visible is on disk: all of it is there again after the crash;
+//! - the state on disk is never ahead of the log on disk;
+//! - a node whose log could not be synced stops, by itself;
+//! - an acknowledged compaction stays done.
+//!
+//! A run is a function of its [`Plan`]: [`run`] with an equal plan ends with an equal [`Report`], trace included.
+
+mod clients;
+mod machinery;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::{Rng, RngExt};
+use server::metrics::Metrics;
+use server::node::Node;
+use server::raft::{self, NodeOptions, StartError};
+use server::watch::{self, Hub};
+use store::engine::memory::MemoryEngine;
+use store::fs::{SimFs, WalFs};
+use store::log::{Log, LogError, LogOptions, Recovered};
+use store::{Machine, StateEngine, StoreError};
+
+use self::clients::Shared;
+pub use self::machinery::Mutant;
+use self::machinery::{Syncs, Tasks, VirtualClock};
+use crate::ledger::{Counts, Violation};
+use crate::sim::{Group, SimRng, Simulation, Step, Trace};
+
+const CLUSTER: u64 = 0xc1;
+const MEMBER: u64 = 0xa1;
+/// Steps after which a life ends, whatever it waits for. Far more than any start or stop takes.
+const PATIENCE_STEPS: u64 = 200_000;
+
+/// What a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// How often the node is crashed.
+    pub crashes: u32,
+    /// A promise of the disk that is broken.
+    pub mutant: Option<Mutant>,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What was scheduled, folded.
+    pub trace: Trace,
+    /// What clients did.
+    pub counts: Counts,
+    /// What the machinery went through, to see that the run was not idle.
+    pub coverage: Coverage,
+}
+
+/// How often something worth testing happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Crashes of any kind.
+    pub crashes: u64,
+    /// Power failures between two steps.
+    pub power_losses: u64,
+    /// Power failures in the middle of a worker's step, between two operations on the disk.
+    pub power_cuts: u64,
+    /// Processes killed while the machine stayed on.
+    pub kills: u64,
+    /// Nodes that stopped because of a failed sync.
+    pub failed_syncs: u64,
+    /// Clean stops.
+    pub stops: u64,
+    /// Crashes while the node was starting.
+    pub unfinished_starts: u64,
+    /// Starts that cut a torn tail off the log.
+    pub torn_tails: u64,
+    /// Starts that found a state older than the log, and applied the rest.
+    pub replays: u64,
+    /// Starts on a log of which something was purged.
+    pub purged: u64,
+    /// Starts on a state that was compacted.
+    pub compacted: u64,
+}
+
+impl Coverage {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Coverage) -> Coverage {
+        Coverage {
+            crashes: self.crashes + other.crashes,
+            power_losses: self.power_losses + other.power_losses,
+            power_cuts: self.power_cuts + other.power_cuts,
+            kills: self.kills + other.kills,
+            failed_syncs: self.failed_syncs + other.failed_syncs,
+            stops: self.stops + other.stops,
+            unfinished_starts: self.unfinished_starts + other.unfinished_starts,
+            torn_tails: self.torn_tails + other.torn_tails,
+            replays: self.replays + other.replays,
+            purged: self.purged + other.purged,
+            compacted: self.compacted + other.compacted,
+        }
+    }
+}
+
+/// How a life of the node ends.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// The power fails between two steps.
+    PowerLoss { steps: u64 },
+    /// The power fails after so many operations on the disk, in the middle of a step.
+    PowerCut { operations: u64, steps: u64 },
+    /// The process is killed; what it wrote is in the page cache and stays.
+    Kill { steps: u64 },
+    /// A sync fails. What it should have made durable may be there or not. If a write waited for it the node
+    /// stops; a segment made ahead is made again, and the life ends some steps later.
+    FailedSync { syncs: u64, steps: u64 },
+    /// SIGTERM.
+    Stop { steps: u64 },
+}
+
+impl Fate {
+    fn draw(rng: &mut SimRng) -> Fate {
+        // From "at once" to "after some hundred milliseconds", each magnitude as likely as the next.
+        let magnitude = rng.random_range(4..14);
+        let steps = rng.random_range(0..1_u64 << magnitude);
+        let magnitude = rng.random_range(1..8);
+        let few = rng.random_range(0..1_u64 << magnitude);
+        match rng.random_range(0..100) {
+            0..35 => Fate::PowerLoss { steps },
+            35..75 => Fate::PowerCut {
+                operations: few,
+                steps: rng.random_range(0..300),
+            },
+            75..85 => Fate::Kill { steps },
+            85..93 => Fate::FailedSync {
+                syncs: few,
+                steps: rng.random_range(0..20_000),
+            },
+            _ => Fate::Stop { steps },
+        }
+    }
+}
+
+/// A fate that takes its course.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    /// Steps of the simulation when it began.
+    steps: u64,
+    /// Operations on the disk at which the power goes.
+    cut_at: u64,
+    /// Steps of the simulation when it was gone.
+    cut_steps: Option<u64>,
+}
+
+/// Why a start failed.
+#[derive(Debug)]
+enum BootError {
+    Log(LogError),
+    Store(StoreError),
+    Start(StartError),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BootError::Log(error) => write!(f, "the log: {error}"),
+            BootError::Store(error) => write!(f, "the state: {error}"),
+            BootError::Start(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// What a start hands to the test.
+#[derive(Default)]
+struct Boot {
+    recovered: Option<Recovered>,
+    /// The newest entry that the state on disk had applied.
+    flushed: u64,
+    result: Option<Result<Node, BootError>>,
+}
+
+struct World {
+    simulation: Simulation,
+    rng: SimRng,
+    disk: SimFs,
+    engine: Arc<MemoryEngine>,
+    mutant: Option<Mutant>,
+    syncs: Arc<Syncs>,
+    shared: Arc<Shared>,
+    coverage: Coverage,
+    life: u32,
+}
+
+/// Runs a plan to its end, or to the first broken rule.
+pub fn run(plan: Plan) -> Result<Report, Violation> {
+    let simulation = Simulation::with_seed(plan.seed);
+    let mut rng = simulation.rng();
+    let mut world = World {
+        disk: SimFs::new(rng.next_u64()),
+        engine: Arc::new(MemoryEngine::new()),
+        mutant: plan.mutant,
+        syncs: Arc::default(),
+        shared: Arc::default(),
+        coverage: Coverage::default(),
+        life: 0,
+        simulation,
+        rng,
+    };
+    for _ in 0..plan.crashes {
+        let fate = Fate::draw(&mut world.rng);
+        let is_early = world.rng.random_ratio(1, 5);
+        world.live(fate, is_early)?;
+    }
+    // The last life ends without a fault, so that all that is owed is seen.
+    world.live(Fate::Stop { steps: 2_000 }, false)?;
+    let report = Report {
+        trace: world.simulation.trace(),
+        counts: world.shared.ledger.lock().counts(),
+        coverage: world.coverage,
+    };
+    Ok(report)
+}
+
+impl World {
+    /// One life of the node: start, load, end. An early end is counted from the start of the process, a late one
+    /// from when the node serves.
+    fn live(&mut self, fate: Fate, is_early: bool) -> Result<(), Violation> {
+        self.life += 1;
+        let group = Group(self.life);
+        self.simulation.note("life", u64::from(self.life));
+        let boot = self.boot(group);
+        let mut armed = is_early.then(|| self.arm(fate));
+        let mut node = None;
+        let started = self.simulation.trace().steps;
+        loop {
+            let result = boot.lock().result.take();
+            match result {
+                Some(Ok(booted)) => {
+                    self.after_start(&booted, &boot.lock())?;
+                    self.load(group, &booted);
+                    node = Some(booted);
+                    armed = armed.or_else(|| Some(self.arm(fate)));
+                }
+                // The disk failed under it, as it was meant to.
+                Some(Err(error))
+                    if armed.is_some_and(|armed| self.is_excused(&error, fate, armed)) =>
+                {
+                    break;
+                }
+                Some(Err(error)) => {
+                    return Err(Violation(format!("the node does not start: {error}")));
+                }
+                None => {}
+            }
+            if let Some(armed) = &mut armed
+                && self.is_over(fate, armed, node.as_ref())
+            {
+                break;
+            }
+            if self.simulation.trace().steps > started + PATIENCE_STEPS {
+                let text = format!("{fate:?} did not come; serving: {}", node.is_some());
+                return Err(Violation(text));
+            }
+            if self.simulation.step() == Step::Quiet {
+                let text = format!("nothing happens any more, waiting for {fate:?}");
+                return Err(Violation(text));
+            }
+            self.check_tasks()?;
+        }
+        self.end(group, fate, node)
+    }
+
+    /// Has the fate take its course.
+    fn arm(&self, fate: Fate) -> Armed {
+        let mut armed = Armed {
+            steps: self.simulation.trace().steps,
+            cut_at: u64::MAX,
+            cut_steps: None,
+        };
+        match fate {
+            Fate::PowerCut { operations, .. } => {
+                self.disk.cut_power_after(operations);
+                armed.cut_at = self.disk.operations() + operations;
+            }
+            Fate::FailedSync { syncs, .. } => self.disk.fail_sync_after(syncs),
+            Fate::PowerLoss { .. } | Fate::Kill { .. } | Fate::Stop { .. } => {}
+        }
+        armed
+    }
+
+    /// Whether it is time for the end.
+    fn is_over(&mut self, fate: Fate, armed: &mut Armed, node: Option<&Node>) -> bool {
+        let steps = self.simulation.trace().steps;
+        let passed = steps - armed.steps;
+        match fate {
+            Fate::PowerLoss { steps } | Fate::Kill { steps } => passed >= steps,
+            Fate::Stop { steps } => passed >= steps && node.is_some(),
+            Fate::PowerCut { steps: more, .. } => {
+                if self.disk.operations() >= armed.cut_at {
+                    armed.cut_steps.get_or_insert(steps);
+                }
+                armed.cut_steps.is_some_and(|since| steps - since >= more)
+            }
+            Fate::FailedSync { steps: limit, .. } => {
+                let has_stopped = node.is_some_and(|node| self.has_stopped(node));
+                self.coverage.failed_syncs += u64::from(has_stopped);
+                let must_stop = self.syncs.has_failed.load(Ordering::Relaxed);
+                has_stopped || (passed >= limit && !must_stop)
+            }
+        }
+    }
+
+    /// Starts a node as a task of the group.
+    fn boot(&mut self, group: Group) -> Arc<Mutex<Boot>> {
+        let boot = Arc::new(Mutex::new(Boot::default()));
+        self.syncs.has_failed.store(false, Ordering::Relaxed);
+        let disk = machinery::disk(self.disk.clone(), self.mutant, &self.syncs);
+        let engine = Arc::clone(&self.engine);
+        let size = |rng: &mut SimRng, from: u32, to: u32| 1_u64 << rng.random_range(from..to);
+        // Small enough that segments fill, tails are read from disk, values leave memory, and flush and purge
+        // happen within a life.
+        let log_options = LogOptions {
+            segment_bytes: size(&mut self.rng, 13, 17),
+            tail_bytes: 1 << self.rng.random_range(8..20),
+            ..LogOptions::new(CLUSTER, MEMBER)
+        };
+        let store_options = store::Options {
+            value_budget_bytes: 1 << self.rng.random_range(4..20),
+        };
+        let settings = Settings {
+            boot: u64::from(self.life),
+            flush_log_bytes: size(&mut self.rng, 12, 18),
+            keep_log_bytes: size(&mut self.rng, 10, 16),
+        };
+        let handed = Arc::clone(&boot);
+        let task = async move {
+            let result = start(disk, engine, log_options, store_options, settings, &handed).await;
+            handed.lock().result = Some(result);
+        };
+        drop(self.simulation.spawn_in(group, task));
+        boot
+    }
+
+    /// Whether a failed start is what the fate wanted.
+    fn is_excused(&self, error: &BootError, fate: Fate, armed: Armed) -> bool {
+        let disagrees = matches!(
+            error,
+            BootError::Start(StartError::AheadOfLog { .. } | StartError::BehindLog { .. })
+        );
+        let is_faulty = match fate {
+            Fate::PowerCut { .. } => self.disk.operations() >= armed.cut_at,
+            Fate::FailedSync { .. } => true,
+            Fate::PowerLoss { .. } | Fate::Kill { .. } | Fate::Stop { .. } => false,
+        };
+        is_faulty && !disagrees && !matches!(error, BootError::Store(_))
+    }
+
+    /// What the node shows when it has started agrees with all that was told before.
+    fn after_start(&mut self, node: &Node, boot: &Boot) -> Result<(), Violation> {
+        let _entered = self.simulation.enter();
+        let view = node.reader().view();
+        self.simulation
+            .note("started", view.revision.unsigned_abs());
+        if let Some(recovered) = &boot.recovered {
+            let last = recovered.last.map_or(0, |id| id.index);
+            self.coverage.torn_tails += u64::from(recovered.cut.is_some());
+            self.coverage.purged += u64::from(recovered.last_purged.is_some());
+            self.coverage.replays += u64::from(boot.flushed < last);
+        }
+        self.coverage.compacted += u64::from(view.compact_revision > 0);
+        // The store says -1 when nothing was ever compacted.
+        let now = view.compact_revision.max(0);
+        let compacted = std::mem::replace(&mut *self.shared.compacted.lock(), now);
+        if now < compacted {
+            return Err(Violation(format!(
+                "a compaction at {compacted} was acknowledged, but after a restart it is at {now}"
+            )));
+        }
+        self.shared.ledger.lock().restarted(view.revision)?;
+        let oldest = view.compact_revision.max(1);
+        clients::observe_after(node.reader(), &self.shared, oldest)?;
+        clients::compare(node.reader(), &self.shared, &mut self.rng)
+    }
+
+    fn load(&self, group: Group, node: &Node) {
+        for _ in 0..clients::CLIENTS {
+            let client = clients::client(node.clone(), Arc::clone(&self.shared));
+            drop(self.simulation.spawn_in(group, client));
+        }
+        let compactor = clients::compactor(node.clone(), Arc::clone(&self.shared));
+        drop(self.simulation.spawn_in(group, compactor));
+        drop(
+            self.simulation
+                .spawn_in(group, clients::flusher(node.clone())),
+        );
+    }
+
+    fn has_stopped(&self, node: &Node) -> bool {
+        use futures_util::FutureExt;
+        let _entered = self.simulation.enter();
+        node.failed().now_or_never().is_some()
+    }
+
+    fn check_tasks(&self) -> Result<(), Violation> {
+        if let Some(violation) = self.shared.violation.lock().take() {
+            return Err(violation);
+        }
+        match self.simulation.take_panics().into_iter().next() {
+            Some(panicked) => Err(Violation(format!(
+                "a task of the node panicked: {}",
+                panicked.message
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a life as its fate says, after a last look at what was visible.
+    fn end(&mut self, group: Group, fate: Fate, node: Option<Node>) -> Result<(), Violation> {
+        if let Some(node) = &node {
+            let _entered = self.simulation.enter();
+            clients::observe(node.reader(), &self.shared)?;
+        }
+        match (fate, node) {
+            (Fate::Stop { .. }, Some(node)) => {
+                self.stop(group, &node)?;
+                self.coverage.stops += 1;
+            }
+            (_, node) => {
+                self.coverage.unfinished_starts += u64::from(node.is_none());
+                self.coverage.crashes += 1;
+            }
+        }
+        match fate {
+            Fate::PowerLoss { .. } => self.coverage.power_losses += 1,
+            Fate::PowerCut { .. } => self.coverage.power_cuts += 1,
+            Fate::Kill { .. } => self.coverage.kills += 1,
+            Fate::FailedSync { .. } | Fate::Stop { .. } => {}
+        }
+        // The disk goes first: destructors of the node must not reach it.
+        let survivor = match fate {
+            Fate::Kill { .. } | Fate::Stop { .. } => Some(self.disk.fork(self.rng.next_u64())),
+            _ => None,
+        };
+        self.disk.crash();
+        if let Some(survivor) = survivor {
+            self.disk = survivor;
+        }
+        self.simulation.kill(group);
+        self.engine.crash();
+        self.shared.ledger.lock().check()?;
+        self.check_tasks()
+    }
+
+    /// SIGTERM: the node stops under load, and nothing it did is left to replay.
+    fn stop(&mut self, group: Group, node: &Node) -> Result<(), Violation> {
+        let stopping = node.clone();
+        let is_stopped = Arc::new(Mutex::new(false));
+        let told = Arc::clone(&is_stopped);
+        drop(self.simulation.spawn_in(group, async move {
+            stopping.shutdown().await;
+            *told.lock() = true;
+        }));
+        let since = self.simulation.trace().steps;
+        while !*is_stopped.lock() {
+            if self.simulation.step() == Step::Quiet
+                || self.simulation.trace().steps > since + PATIENCE_STEPS
+            {
+                return Err(Violation("a stop does not end".to_owned()));
+            }
+            self.check_tasks()?;
+        }
+        {
+            let _entered = self.simulation.enter();
+            clients::observe(node.reader(), &self.shared)?;
+        }
+        let durable = self
+            .simulation
+            .block_on(async { node.reader().view().applied });
+        let flushed = flushed_index(&self.engine).map_err(|error| Violation(error.to_string()))?;
+        if flushed < durable.map_or(0, |id| id.index) {
+            return Err(Violation(format!(
+                "a clean stop left {durable:?} to replay; flushed is {flushed}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What varies between lives and is neither the log's nor the store's.
+struct Settings {
+    boot: u64,
+    flush_log_bytes: u64,
+    keep_log_bytes: u64,
+}
+
+/// The newest entry that the state on disk has applied.
+fn flushed_index(engine: &Arc<MemoryEngine>) -> Result<u64, StoreError> {
+    let engine: Arc<dyn StateEngine> = Arc::clone(engine) as _;
+    let machine = Machine::open(engine, store::Options::default())?;
+    Ok(machine.durable()?.map_or(0, |name| name.applied.index))
+}
+
+/// Starts a node as the binary does, on simulated everything.
+async fn start(
+    disk: Arc<dyn WalFs>,
+    engine: Arc<MemoryEngine>,
+    log_options: LogOptions,
+    store_options: store::Options,
+    settings: Settings,
+    boot: &Mutex<Boot>,
+) -> Result<Node, BootError> {
+    let engine: Arc<dyn StateEngine> = engine;
+    let (log, log_worker, recovered) = Log::open(disk, log_options).map_err(BootError::Log)?;
+    let machine = Machine::open(Arc::clone(&engine), store_options).map_err(BootError::Store)?;
+    {
+        let mut boot = boot.lock();
+        boot.flushed = machine.applied().map_or(0, |id| id.index);
+        boot.recovered = Some(recovered);
+    }
+    let clock = Arc::new(VirtualClock);
+    let exec = Arc::new(Tasks);
+    let term = Arc::new(AtomicU64::new(0));
+    let identity = watch::Identity {
+        cluster_id: CLUSTER,
+        member_id: MEMBER,
+        term: Arc::clone(&term),
+    };
+    let (hub, hub_worker, catch_up) = Hub::new(
+        machine.reader(),
+        identity,
+        watch::Options::default(),
+        clock.clone(),
+    );
+    server::exec::Exec::start(&*exec, "hub", Box::new(hub_worker));
+    server::exec::Exec::start(&*exec, "catch-up", Box::new(catch_up));
+    let options = NodeOptions {
+        cluster_id: CLUSTER,
+        member_id: MEMBER,
+        boot: settings.boot,
+        election_timeout: Duration::from_millis(700),
+        heartbeat: Duration::from_millis(100),
+        flush_log_bytes: settings.flush_log_bytes,
+        keep_log_bytes: settings.keep_log_bytes,
+        machine,
+        engine,
+        log,
+        log_worker,
+        hub,
+        term,
+        metrics: Arc::new(Metrics::new(false)),
+        exec,
+        clock,
+    };
+    raft::start::<Simulation>(options)
+        .await
+        .map_err(BootError::Start)
+}

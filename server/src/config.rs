@@ -1,0 +1,518 @@
+//! What a node is told at start: etcd's flags, `ETCD_*` variables or a config file, checked and typed.
+//!
+//! A flag that is not built yet is refused when ignoring it would be dangerous (TLS, more members), and accepted with
+//! a warning otherwise, so that the command lines and unit files people have for etcd start a node.
+
+mod flags;
+mod help;
+mod parse;
+mod url;
+mod value;
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use crate::logging;
+
+use self::{
+    flags::Standing,
+    parse::{Asked, Values},
+};
+pub use self::{
+    help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION, markdown as flags_as_markdown},
+    url::ListenUrl,
+};
+
+/// Variables of the process, as `std::env::vars_os` gives them.
+pub type Environment = Vec<(OsString, OsString)>;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Start a node.
+    Run(Box<Config>),
+    /// Print the log of a stopped node.
+    Dump(DumpOptions),
+    /// Print this and exit.
+    Print(String),
+}
+
+/// What `holdfast dump` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpOptions {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The log's folder, if not inside the data folder.
+    pub wal_dir: Option<PathBuf>,
+    /// The first index to print.
+    pub from: u64,
+    /// The last index to print.
+    pub to: u64,
+}
+
+/// A node's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The member's name.
+    pub name: String,
+    /// Where the data is kept.
+    pub data_dir: PathBuf,
+    /// Where the raft log is kept, if not inside the data folder.
+    pub wal_dir: Option<PathBuf>,
+    /// Where clients connect.
+    pub listen_client_urls: Vec<ListenUrl>,
+    /// Where HTTP alone is served, besides the client addresses.
+    pub listen_client_http_urls: Vec<ListenUrl>,
+    /// Where metrics and health alone are served.
+    pub listen_metrics_urls: Vec<ListenUrl>,
+    /// What clients are told to connect to.
+    pub advertise_client_urls: Vec<String>,
+    /// What peers are told to connect to; the member's id is made from it.
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// The members at the first start: names and addresses. Empty means this one alone.
+    pub initial_cluster: Vec<(String, String)>,
+    /// Whether the first start joins a cluster instead of making one.
+    pub is_joining: bool,
+    /// What keeps apart the ids of clusters with equal addresses.
+    pub initial_cluster_token: String,
+    /// Time between a leader's heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Time without a leader before an election.
+    pub election_timeout: Duration,
+    /// How long a request may take inside the node: etcd's five seconds and two elections.
+    pub request_timeout: Duration,
+    /// The largest request in bytes.
+    pub max_request_bytes: usize,
+    /// The most operations of one transaction.
+    pub max_txn_ops: usize,
+    /// The most open requests of one connection.
+    pub max_concurrent_streams: u32,
+    /// How often an idle connection is pinged, if at all.
+    pub keepalive_interval: Option<Duration>,
+    /// How long the answer to a ping may take.
+    pub keepalive_timeout: Duration,
+    /// The largest database, as reported in metrics and status.
+    pub quota_backend_bytes: i64,
+    /// Requests slower than this are logged.
+    pub slow_request: Duration,
+    /// How often an idle watcher that asked for it hears of progress.
+    pub watch_progress_interval: Duration,
+    /// Whether latency histograms are kept for each gRPC method.
+    pub has_extensive_metrics: bool,
+    /// Threads that serve connections.
+    pub client_shards: usize,
+    /// How memory is split.
+    pub memory: MemoryBudget,
+    /// What is logged, how and where.
+    pub log: logging::Options,
+    /// What the operator should hear about these settings.
+    pub notes: Vec<Note>,
+}
+
+/// One stated amount of memory and its parts. The key index is not in it: it is as large as the keys need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// Values of live keys kept in RAM.
+    pub values: u64,
+    /// Recent change sets, for watchers.
+    pub ring: u64,
+    /// RocksDB's write buffers.
+    pub memtables: u64,
+    /// RocksDB's blocks.
+    pub block_cache: u64,
+    /// The log's recent entries.
+    pub log_tail: u64,
+}
+
+/// Something about the settings that is worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A flag was set that changes nothing; where.
+    NoEffect(String),
+    /// An `ETCD_*` variable belongs to no flag.
+    UnknownVariable(String),
+    /// A variable was overridden by its flag.
+    ShadowedVariable(String),
+    /// A config file was given together with flags or variables, which do not count then.
+    OnlyFileCounts(PathBuf),
+}
+
+/// Why a command line is not understood or not accepted. The text says what to change.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// No such flag.
+    #[error("unknown flag --{name}{}", .hint.as_ref().map_or(String::new(), |hint| format!("; did you mean --{hint}?")))]
+    UnknownFlag {
+        /// What was written.
+        name: String,
+        /// The flag whose name is closest.
+        hint: Option<String>,
+    },
+    /// A word that is neither a flag nor a subcommand.
+    #[error("{0:?} is not a valid flag or command")]
+    Positional(String),
+    /// A flag at the end of the line without its value.
+    #[error("flag needs an argument: --{0}")]
+    MissingValue(String),
+    /// A value of the wrong form.
+    #[error("invalid value {value:?} for {place}: expected {expected}")]
+    BadValue {
+        /// Where it was written.
+        place: String,
+        /// The value.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A setting that Holdfast cannot honour yet and must not ignore.
+    #[error("{place} is not built yet, and ignoring it would be dangerous: {why}")]
+    NotBuilt {
+        /// Where it was written.
+        place: String,
+        /// What the setting would do.
+        why: String,
+    },
+    /// Settings that contradict each other or break a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// The config file cannot be used.
+    #[error("config file {}: {reason}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Invocation {
+    /// Reads the command line and environment of this process.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        let mut arguments = Vec::new();
+        for argument in std::env::args_os().skip(1) {
+            let valid = argument.into_string();
+            arguments.push(valid.map_err(|argument| ConfigError::BadValue {
+                place: "the command line".to_owned(),
+                value: argument.to_string_lossy().into_owned(),
+                expected: "valid UTF-8".to_owned(),
+            })?);
+        }
+        Self::read(&arguments, &std::env::vars_os().collect())
+    }
+
+    /// Reads a command line (without the program's name) and the environment.
+    pub fn read(arguments: &[String], environment: &Environment) -> Result<Self, ConfigError> {
+        match arguments.first().map(String::as_str) {
+            Some("dump") => read_dump(&arguments[1..], environment),
+            Some("help") => Ok(Self::Print(help::node())),
+            Some("version") => Ok(Self::Print(help::version())),
+            Some(proxy @ ("gateway" | "grpc-proxy")) => Err(ConfigError::Invalid(format!(
+                "etcd's {proxy:?} command is not part of Holdfast"
+            ))),
+            _ => read_node(arguments, environment),
+        }
+    }
+}
+
+fn read_node(arguments: &[String], environment: &Environment) -> Result<Invocation, ConfigError> {
+    let mut values = Values::new(flags::NODE);
+    if values.read_arguments(arguments)? == Asked::Help {
+        return Ok(Invocation::Print(help::node()));
+    }
+    if values.boolean("version") {
+        return Ok(Invocation::Print(help::version()));
+    }
+    let (unknown, shadowed) = values.read_environment(environment)?;
+    let mut notes: Vec<_> = unknown.into_iter().map(Note::UnknownVariable).collect();
+    notes.extend(shadowed.into_iter().map(Note::ShadowedVariable));
+    if values.is_set("config-file") {
+        let path = PathBuf::from(values.text("config-file"));
+        let has_more = values
+            .changed()
+            .any(|(flag, ..)| flag.name != "config-file");
+        values = Values::new(flags::NODE);
+        values.read_file(&path)?;
+        notes = if has_more {
+            vec![Note::OnlyFileCounts(path)]
+        } else {
+            Vec::new()
+        };
+    }
+    let mut config = Config::from_values(&values)?;
+    config.notes.splice(0..0, notes);
+    Ok(Invocation::Run(Box::new(config)))
+}
+
+fn read_dump(arguments: &[String], environment: &Environment) -> Result<Invocation, ConfigError> {
+    let mut values = Values::new(flags::DUMP);
+    if values.read_arguments(arguments)? == Asked::Help {
+        return Ok(Invocation::Print(help::dump()));
+    }
+    values.read_environment(environment)?;
+    Ok(Invocation::Dump(DumpOptions {
+        data_dir: PathBuf::from(values.text("data-dir")),
+        wal_dir: optional(values.text("wal-dir")),
+        from: values.number("from"),
+        to: values.number("to"),
+    }))
+}
+
+fn optional(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+impl Default for Config {
+    /// What `holdfast` alone means.
+    fn default() -> Self {
+        Self::from_values(&Values::new(flags::NODE)).expect("the defaults are accepted")
+    }
+}
+
+impl Config {
+    fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        refuse_what_is_not_built(values)?;
+        check_gates(values)?;
+        let ways = ["initial-cluster", "discovery-srv", "discovery-endpoints"];
+        if ways
+            .iter()
+            .filter(|way| !values.text(way).is_empty())
+            .count()
+            > 1
+        {
+            return Err(ConfigError::Invalid(
+                "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \
+                 \"discovery-endpoints\" or \"discovery-srv\""
+                    .to_owned(),
+            ));
+        }
+        if values.is_set("listen-client-urls") && !values.is_set("advertise-client-urls") {
+            return Err(ConfigError::Invalid(
+                "--advertise-client-urls is required when --listen-client-urls is set explicitly"
+                    .to_owned(),
+            ));
+        }
+        listen_urls(values, "listen-peer-urls")?;
+        let listen_client_urls = listen_urls(values, "listen-client-urls")?;
+        if listen_client_urls.is_empty() {
+            return Err(ConfigError::Invalid(
+                "--listen-client-urls must name at least one address".to_owned(),
+            ));
+        }
+        let heartbeat: u64 = values.number("heartbeat-interval");
+        let election: u64 = values.number("election-timeout");
+        if election < 5 * heartbeat {
+            return Err(ConfigError::Invalid(format!(
+                "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+            )));
+        }
+        let election_timeout = Duration::from_millis(election);
+        let name = values.text("name").to_owned();
+        let data_dir = optional(values.text("data-dir"))
+            .unwrap_or_else(|| PathBuf::from(format!("{name}.etcd")));
+        let keepalive_interval = values.duration("grpc-keepalive-interval");
+        Ok(Self {
+            data_dir,
+            wal_dir: optional(values.text("wal-dir")),
+            listen_client_urls,
+            listen_client_http_urls: listen_urls(values, "listen-client-http-urls")?,
+            listen_metrics_urls: listen_urls(values, "listen-metrics-urls")?,
+            advertise_client_urls: advertised_urls(values, "advertise-client-urls")?,
+            initial_advertise_peer_urls: advertised_urls(values, "initial-advertise-peer-urls")?,
+            initial_cluster: initial_cluster(values)?,
+            is_joining: values.text("initial-cluster-state") == "existing",
+            initial_cluster_token: values.text("initial-cluster-token").to_owned(),
+            heartbeat_interval: Duration::from_millis(heartbeat),
+            election_timeout,
+            request_timeout: Duration::from_secs(5)
+                + 2 * election_timeout.max(Duration::from_secs(1)),
+            max_request_bytes: values.number("max-request-bytes"),
+            max_txn_ops: values.number("max-txn-ops"),
+            max_concurrent_streams: values.number("max-concurrent-streams"),
+            keepalive_interval: (!keepalive_interval.is_zero()).then_some(keepalive_interval),
+            keepalive_timeout: values.duration("grpc-keepalive-timeout"),
+            quota_backend_bytes: match values.number("quota-backend-bytes") {
+                0 => 2 << 30,
+                quota => quota,
+            },
+            slow_request: values.duration("warning-unary-request-duration"),
+            watch_progress_interval: values.duration("watch-progress-notify-interval"),
+            has_extensive_metrics: values.text("metrics") == "extensive",
+            client_shards: match values.number("client-shards") {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                shards => shards,
+            },
+            memory: MemoryBudget::split(values.size("memory-budget")).ok_or_else(|| {
+                ConfigError::BadValue {
+                    place: values.place("memory-budget"),
+                    value: values.text("memory-budget").to_owned(),
+                    expected: "at least 64MiB".to_owned(),
+                }
+            })?,
+            log: logging::Options::new(
+                values.text("log-level"),
+                values.text("log-format"),
+                &values.list("log-outputs"),
+            ),
+            notes: values
+                .changed()
+                .filter(|(flag, ..)| flag.standing == Standing::NoEffect)
+                .map(|(_, _, place)| Note::NoEffect(place.to_owned()))
+                .collect(),
+            name,
+        })
+    }
+
+    /// The addresses that a new cluster's only member is known by, which its id is made from. Fails if the settings
+    /// describe any other start; a node that has data does not ask.
+    pub fn bootstrap_peer_urls(&self) -> Result<Vec<String>, ConfigError> {
+        let not_built = |place: &str, why: &str| {
+            Err(ConfigError::NotBuilt {
+                place: place.to_owned(),
+                why: why.to_owned(),
+            })
+        };
+        if self.is_joining {
+            return not_built(
+                "--initial-cluster-state=existing",
+                "the data folder is empty and this node cannot join a cluster; it would be one of its own",
+            );
+        }
+        if self.initial_cluster.is_empty() {
+            return Ok(self.initial_advertise_peer_urls.clone());
+        }
+        if self
+            .initial_cluster
+            .iter()
+            .any(|(name, _)| *name != self.name)
+        {
+            let has_own = self
+                .initial_cluster
+                .iter()
+                .any(|(name, _)| *name == self.name);
+            if !has_own {
+                let name = &self.name;
+                return Err(ConfigError::Invalid(format!(
+                    "couldn't find local name {name:?} in --initial-cluster"
+                )));
+            }
+            return not_built(
+                "--initial-cluster with more than one member",
+                "this node would be a cluster of its own, and writes to it would not reach the others",
+            );
+        }
+        let named: Vec<_> = self
+            .initial_cluster
+            .iter()
+            .map(|(_, url)| url.clone())
+            .collect();
+        let advertised = &self.initial_advertise_peer_urls;
+        let within =
+            |a: &[String], b: &[String]| a.iter().all(|a| b.iter().any(|b| url::is_same(a, b)));
+        if !within(&named, advertised) || !within(advertised, &named) {
+            return Err(ConfigError::Invalid(format!(
+                "--initial-cluster has {}={} but --initial-advertise-peer-urls has {}; make them equal",
+                self.name,
+                named.join(","),
+                advertised.join(",")
+            )));
+        }
+        Ok(named)
+    }
+}
+
+impl MemoryBudget {
+    /// Splits a total; `None` if it is too small to be split.
+    pub fn split(total: u64) -> Option<Self> {
+        const MIB: u64 = 1 << 20;
+        if total < 64 * MIB {
+            return None;
+        }
+        let memtables = (total / 4).min(64 * MIB);
+        let ring = (total / 16).min(16 * MIB);
+        let log_tail = ring;
+        let block_cache = total / 8;
+        let values = total - memtables - ring - log_tail - block_cache;
+        Some(Self {
+            values,
+            ring,
+            memtables,
+            block_cache,
+            log_tail,
+        })
+    }
+}
+
+fn refuse_what_is_not_built(values: &Values) -> Result<(), ConfigError> {
+    let refused = values.changed().find(|(flag, text, _)| {
+        flag.standing == Standing::NotBuilt
+            // Without TLS and authentication, these words mean the default.
+            && !(flag.name == "auth-token" && (text.is_empty() || text.starts_with("simple")))
+    });
+    match refused {
+        Some((flag, _, place)) => Err(ConfigError::NotBuilt {
+            place: place.to_owned(),
+            why: flag.help.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_gates(values: &Values) -> Result<(), ConfigError> {
+    for gate in values.list("feature-gates") {
+        let (name, state) = gate.split_once('=').unwrap_or((&gate, ""));
+        if !flags::FEATURE_GATES.contains(&name) {
+            return Err(ConfigError::Invalid(format!(
+                "unrecognized feature gate: {name}"
+            )));
+        }
+        if value::boolean(state).is_none() {
+            return Err(ConfigError::BadValue {
+                place: values.place("feature-gates"),
+                value: gate.clone(),
+                expected: format!("{name}=true or {name}=false"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn listen_urls(values: &Values, flag: &str) -> Result<Vec<ListenUrl>, ConfigError> {
+    let read =
+        |text: &String| ListenUrl::parse(text).map_err(|message| invalid(values, flag, &message));
+    values.list(flag).iter().map(read).collect()
+}
+
+fn advertised_urls(values: &Values, flag: &str) -> Result<Vec<String>, ConfigError> {
+    let mut urls = values.list(flag);
+    for text in &urls {
+        url::check_advertised(text).map_err(|message| invalid(values, flag, &message))?;
+    }
+    if urls.is_empty() {
+        return Err(ConfigError::Invalid(format!(
+            "--{flag} must name at least one address"
+        )));
+    }
+    urls.sort();
+    urls.dedup();
+    Ok(urls)
+}
+
+fn initial_cluster(values: &Values) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut members = Vec::new();
+    for part in values.list("initial-cluster") {
+        let Some((name, url)) = part.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            let message = format!("expected name=url, found {part:?}");
+            return Err(invalid(values, "initial-cluster", &message));
+        };
+        url::check_advertised(url)
+            .map_err(|message| invalid(values, "initial-cluster", &message))?;
+        members.push((name.to_owned(), url.to_owned()));
+    }
+    Ok(members)
+}
+
+fn invalid(values: &Values, flag: &str, message: &str) -> ConfigError {
+    ConfigError::Invalid(format!("{}: {message}", values.place(flag)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The texts of `--help` and `--version`.
+
+use std::fmt::Write as _;
+
+use super::{
+    flags::{self, Flag, Group, Standing},
+    parse,
+};
+
+/// The etcd version whose behaviour is followed; clients and tools look at it.
+pub const ETCD_VERSION: &str = "3.7.1";
+/// The etcd cluster and storage version reported.
+pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";
+/// Our own version.
+pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const INTRODUCTION: &str = "\
+Holdfast keeps small, important data: keys and values in order, with history and watches.
+It speaks etcd's v3 protocol, so that etcdctl and every etcd client work with it.
+
+Start a node for a try, with its data in ./default.etcd:
+  holdfast
+
+Start one to stay:
+  holdfast --name=one --data-dir=/var/lib/holdfast \\
+    --listen-client-urls=http://10.0.0.1:2379 --advertise-client-urls=http://10.0.0.1:2379
+
+Other commands:
+  holdfast dump       print the raft log of a stopped node, one JSON object per line
+  holdfast help       this text
+  holdfast --version  versions
+
+A flag is written -flag or --flag, with =value or a space; a switch alone or with =true, =false.
+Each flag can also be a variable: --data-dir is ETCD_DATA_DIR. A flag beats a variable.
+";
+
+const SECTIONS: &[(Group, &str)] = &[
+    (Group::Member, "The node"),
+    (Group::Own, "Only in Holdfast"),
+    (Group::Cluster, "Identity and cluster"),
+    (Group::Limits, "Limits"),
+    (Group::Monitoring, "Logs and metrics"),
+    (Group::Security, "Security"),
+    (Group::Tuning, "Tuning"),
+];
+
+/// The text of `holdfast --help`.
+pub(super) fn node() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for (group, title) in SECTIONS {
+        let working: Vec<_> = of(flags::NODE, *group, Standing::Works).collect();
+        if !working.is_empty() {
+            let _ = write!(text, "\n{title}:\n");
+            working.iter().for_each(|flag| describe(&mut text, flag));
+        }
+    }
+    text.push_str("\nRefused for now, because to ignore them would be dangerous:\n");
+    names(&mut text, Standing::NotBuilt);
+    text.push_str("\nAccepted so that an etcd command line starts, without effect (a warning is logged if set):\n");
+    names(&mut text, Standing::NoEffect);
+    text.push_str(
+        "\nNames with the prefix --experimental- are accepted for flags that once had it.\n",
+    );
+    text
+}
+
+/// The text of `holdfast dump --help`.
+pub(super) fn dump() -> String {
+    let mut text = "\
+Usage: holdfast dump [flags]
+
+Prints the raft log of a node that is not running, oldest entry first, one JSON object per line.
+Damage and a torn end are lines of their own. Nothing is changed.
+
+Flags:
+"
+    .to_owned();
+    flags::DUMP
+        .iter()
+        .for_each(|flag| describe(&mut text, flag));
+    text
+}
+
+/// The text of `holdfast --version`. Tools read the first line.
+pub(super) fn version() -> String {
+    format!(
+        "etcd Version: {ETCD_VERSION}\nGit SHA: none\nGo Version: none (Rust)\nGo OS/Arch: {}/{}\nHoldfast Version: {HOLDFAST_VERSION}\n",
+        std::env::consts::OS,
+        architecture(),
+    )
+}
+
+/// The machine's architecture under Go's name.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn of(
+    table: &'static [Flag],
+    group: Group,
+    standing: Standing,
+) -> impl Iterator<Item = &'static Flag> {
+    table
+        .iter()
+        .filter(move |flag| flag.group == group && flag.standing == standing)
+}
+
+fn describe(text: &mut String, flag: &Flag) {
+    // The largest number stands for "no limit" and would only puzzle.
+    let has_default =
+        !flag.default.is_empty() && flag.default != i64::MAX.to_string() && flag.default != "false";
+    let default = if has_default {
+        format!(" [{}]", flag.default)
+    } else {
+        String::new()
+    };
+    let _ = writeln!(text, "  --{}{default}\n      {}", flag.name, flag.help);
+}
+
+/// The names of all flags of a standing, wrapped.
+fn names(text: &mut String, standing: Standing) {
+    let mut line = String::from(" ");
+    for flag in flags::NODE
+        .iter()
+        .filter(|flag| flag.standing == standing && flag.group != Group::Legacy)
+    {
+        if line.len() + flag.name.len() > 96 {
+            let _ = writeln!(text, "{line}");
+            line = String::from(" ");
+        }
+        let _ = write!(line, " {}", flag.name);
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+/// The flags as a table in Markdown, for the documentation.
+pub fn markdown() -> String {
+    let mut text = "| flag | variable | default | today | |\n|---|---|---|---|---|\n".to_owned();
+    for flag in flags::NODE
+        .iter()
+        .filter(|flag| flag.group != Group::Legacy)
+    {
+        let standing = match flag.standing {
+            Standing::Works => "works",
+            Standing::NoEffect => "accepted, no effect",
+            Standing::NotBuilt => "refused",
+        };
+        let default = if flag.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", flag.default)
+        };
+        let variable = parse::variable_of(flag.name);
+        let _ = writeln!(
+            text,
+            "| `--{}` | `{variable}` | {default} | {standing} | {} |",
+            flag.name, flag.help
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_every_flag_that_works_with_its_sentence() {
+        let text = node();
+        for flag in flags::NODE
+            .iter()
+            .filter(|flag| flag.standing == Standing::Works)
+        {
+            assert!(
+                text.contains(&format!("  --{}", flag.name)),
+                "--{}",
+                flag.name
+            );
+            assert!(text.contains(flag.help), "--{}", flag.name);
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_100_columns() {
+        for line in node().lines().chain(dump().lines()) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_the_version_is_etcds() {
+        let text = version();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "etcd Version: 3.7.1");
+        assert!(lines[1].starts_with("Git SHA: "));
+        assert!(lines[2].starts_with("Go Version: "));
+        assert!(lines[3].starts_with("Go OS/Arch: linux/"));
+        assert!(lines[4].starts_with("Holdfast Version: "));
+    }
+}

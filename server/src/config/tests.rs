@@ -1,0 +1,368 @@
+//! What command lines, variables and files mean.
+
+use std::path::Path;
+
+use super::*;
+
+fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|argument| (*argument).to_owned())
+        .collect();
+    let environment = environment
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    match Invocation::read(&arguments, &environment)? {
+        Invocation::Run(config) => Ok(*config),
+        other => panic!("not a start: {other:?}"),
+    }
+}
+
+fn refusal(arguments: &[&str]) -> String {
+    read(arguments, &[]).unwrap_err().to_string()
+}
+
+#[test]
+fn no_arguments_mean_a_local_node() {
+    let config = read(&[], &[]).unwrap();
+    assert_eq!(config.data_dir, Path::new("default.etcd"));
+    assert_eq!(
+        config.listen_client_urls[0].address().to_string(),
+        "127.0.0.1:2379"
+    );
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
+    assert_eq!(config.election_timeout, Duration::from_millis(700));
+    assert_eq!(config.request_timeout, Duration::from_secs(7));
+    assert_eq!(config.max_request_bytes, 1_572_864);
+    assert_eq!(config.quota_backend_bytes, 2 << 30);
+    assert_eq!(config.max_concurrent_streams, u32::MAX);
+    assert_eq!(config.notes, []);
+    assert_eq!(
+        config.bootstrap_peer_urls().unwrap(),
+        ["http://localhost:2380"]
+    );
+}
+
+#[test]
+fn flags_take_one_dash_or_two_and_a_value_after_equals_or_space() {
+    for arguments in [
+        &["--name=one"][..],
+        &["-name=one"],
+        &["--name", "one"],
+        &["-name", "one"],
+    ] {
+        let config = read(arguments, &[]).unwrap();
+        assert_eq!(config.name, "one", "{arguments:?}");
+        assert_eq!(config.data_dir, Path::new("one.etcd"), "{arguments:?}");
+    }
+    assert_eq!(
+        read(&["--name=one", "--name=two"], &[]).unwrap().name,
+        "two"
+    );
+}
+
+#[test]
+fn a_switch_takes_no_separate_value() {
+    assert!(read(&["--pre-vote"], &[]).is_ok());
+    assert!(read(&["--pre-vote=false"], &[]).is_ok());
+    assert_eq!(
+        refusal(&["--pre-vote", "true"]),
+        r#""true" is not a valid flag or command"#
+    );
+    assert_eq!(
+        refusal(&["--pre-vote=maybe"]),
+        r#"invalid value "maybe" for --pre-vote: expected true or false"#
+    );
+}
+
+#[test]
+fn misspelt_flags_get_a_hint() {
+    let cases = [
+        (
+            "--listen-client-url=x",
+            "unknown flag --listen-client-url; did you mean --listen-client-urls?",
+        ),
+        (
+            "--data-dri=x",
+            "unknown flag --data-dri; did you mean --data-dir?",
+        ),
+        (
+            "--listen",
+            "unknown flag --listen; did you mean --listen-client-urls?",
+        ),
+        ("--frobnicate", "unknown flag --frobnicate"),
+    ];
+    for (argument, message) in cases {
+        assert_eq!(refusal(&[argument]), message);
+    }
+}
+
+#[test]
+fn a_missing_value_and_a_bad_one_name_the_flag() {
+    assert_eq!(refusal(&["--name"]), "flag needs an argument: --name");
+    assert_eq!(
+        refusal(&["--heartbeat-interval=fast"]),
+        r#"invalid value "fast" for --heartbeat-interval: expected a whole number from 1 to 50000"#
+    );
+    assert_eq!(
+        refusal(&["--memory-budget=1KiB"]),
+        r#"invalid value "1KiB" for --memory-budget: expected at least 64MiB"#
+    );
+}
+
+#[test]
+fn a_flag_beats_its_variable_and_both_beat_the_default() {
+    let environment = [
+        ("ETCD_NAME", "env"),
+        ("ETCD_DATA_DIR", "/data"),
+        ("PATH", "/bin"),
+        ("ETCD_LOG_LEVEL", ""),
+    ];
+    let config = read(&["--name=flag"], &environment).unwrap();
+    assert_eq!(config.name, "flag");
+    assert_eq!(config.data_dir, Path::new("/data"));
+    assert_eq!(
+        config.notes,
+        [Note::ShadowedVariable("ETCD_NAME".to_owned())]
+    );
+}
+
+#[test]
+fn unknown_variables_are_only_noted_and_bad_ones_refused() {
+    let config = read(&[], &[("ETCD_VERSION", "3.5.0"), ("ETCD_NAME", "one")]).unwrap();
+    assert_eq!(
+        config.notes,
+        [Note::UnknownVariable("ETCD_VERSION".to_owned())]
+    );
+    let error = read(&[], &[("ETCD_HEARTBEAT_INTERVAL", "x")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(r#""x" for ETCD_HEARTBEAT_INTERVAL"#),
+        "{error}"
+    );
+}
+
+#[test]
+fn flags_without_effect_are_accepted_and_noted() {
+    let config = read(
+        &[
+            "--snapshot-count=10000",
+            "--max-wals=9",
+            "--experimental-corrupt-check-time=1m",
+        ],
+        &[],
+    )
+    .unwrap();
+    let noted = |place: &str| config.notes.contains(&Note::NoEffect(place.to_owned()));
+    assert!(noted("--max-wals") && noted("--experimental-corrupt-check-time"));
+    assert!(!noted("--snapshot-count"), "the default changes nothing");
+}
+
+#[test]
+fn a_command_line_as_kubeadm_writes_it_without_tls_is_accepted() {
+    let config = read(
+        &[
+            "--name=cp",
+            "--feature-gates=InitialCorruptCheck=true",
+            "--listen-client-urls=http://127.0.0.1:2379,http://10.0.0.1:2379",
+            "--advertise-client-urls=http://10.0.0.1:2379",
+            "--listen-peer-urls=http://10.0.0.1:2380",
+            "--initial-advertise-peer-urls=http://10.0.0.1:2380",
+            "--data-dir=/var/lib/etcd",
+            "--client-cert-auth=false",
+            "--peer-client-cert-auth=false",
+            "--snapshot-count=10000",
+            "--listen-metrics-urls=http://127.0.0.1:2381",
+            "--watch-progress-notify-interval=5s",
+            "--experimental-watch-progress-notify-interval=5s",
+            "--experimental-initial-corrupt-check=true",
+            "--initial-cluster=cp=http://10.0.0.1:2380",
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.listen_client_urls.len(), 2);
+    assert_eq!(
+        config.listen_metrics_urls[0].address().to_string(),
+        "127.0.0.1:2381"
+    );
+    assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
+    assert_eq!(
+        config.bootstrap_peer_urls().unwrap(),
+        ["http://10.0.0.1:2380"]
+    );
+}
+
+#[test]
+fn what_would_be_dangerous_to_ignore_is_refused() {
+    let cases = [
+        "--cert-file=/etc/cert.pem",
+        "--client-cert-auth",
+        "--trusted-ca-file=/etc/ca.pem",
+        "--auto-tls=true",
+        "--peer-cert-file=/etc/cert.pem",
+        "--force-new-cluster",
+        "--discovery-endpoints=http://10.0.0.9:2379",
+        "--discovery-srv=example.com",
+        "--auth-token=jwt,sign-method=RS256",
+        "--host-whitelist=example.com",
+    ];
+    for argument in cases {
+        let error = refusal(&[argument]);
+        let place = argument.split('=').next().unwrap();
+        assert!(
+            error.starts_with(&format!("{place} is not built yet")),
+            "{error}"
+        );
+    }
+    assert!(
+        refusal(&["--listen-peer-urls=https://127.0.0.1:2380"]).contains("TLS is not built yet")
+    );
+    for harmless in [
+        "--auto-tls=false",
+        "--cert-file=",
+        "--auth-token=simple",
+        "--host-whitelist=*",
+    ] {
+        assert!(read(&[harmless], &[]).is_ok(), "{harmless}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_in_etcds_words() {
+    assert_eq!(
+        refusal(&["--listen-client-urls=http://127.0.0.1:1"]),
+        "--advertise-client-urls is required when --listen-client-urls is set explicitly"
+    );
+    assert_eq!(
+        refusal(&["--heartbeat-interval=200", "--election-timeout=900"]),
+        "--election-timeout[900ms] should be at least as 5 times as --heartbeat-interval[200ms]"
+    );
+    assert_eq!(
+        refusal(&["--feature-gates=Nonsense=true"]),
+        "unrecognized feature gate: Nonsense"
+    );
+    assert_eq!(
+        refusal(&["--listen-metrics-urls=http://example.com:1"]),
+        "--listen-metrics-urls: expected IP in URL for binding (http://example.com:1)"
+    );
+}
+
+#[test]
+fn only_a_cluster_of_one_can_be_made() {
+    let attempt = |arguments: &[&str]| read(arguments, &[]).unwrap().bootstrap_peer_urls();
+    let of_one = attempt(&["--initial-cluster=default=http://127.0.0.1:2380"]);
+    assert_eq!(of_one.unwrap(), ["http://127.0.0.1:2380"]);
+
+    let error =
+        attempt(&["--initial-cluster=default=http://localhost:2380,b=http://10.0.0.2:2380"])
+            .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("--initial-cluster with more than one member is not built yet")
+    );
+    let error = attempt(&["--initial-cluster=other=http://localhost:2380"]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"couldn't find local name "default" in --initial-cluster"#
+    );
+    let error = attempt(&["--initial-cluster=default=http://10.0.0.1:2380"]).unwrap_err();
+    assert!(error.to_string().contains("make them equal"), "{error}");
+    let error = attempt(&["--initial-cluster-state=existing"]).unwrap_err();
+    assert!(error.to_string().contains("cannot join"), "{error}");
+}
+
+#[test]
+fn a_config_file_is_all_that_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.json");
+    let text = r#"{
+        "name": "file", "heartbeat-interval": 50, "watch-progress-notify-interval": 5000000000,
+        "log-outputs": ["stderr"], "strict-reconfig-check": true,
+        "client-transport-security": {"auto-tls": false, "cert-file": "", "allowed-hostname": []}
+    }"#;
+    std::fs::write(&path, text).unwrap();
+    let flag = format!("--config-file={}", path.display());
+
+    let config = read(&[&flag, "--name=flag"], &[("ETCD_DATA_DIR", "/data")]).unwrap();
+
+    assert_eq!(config.name, "file");
+    assert_eq!(config.data_dir, Path::new("file.etcd"));
+    assert_eq!(config.heartbeat_interval, Duration::from_millis(50));
+    assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
+    assert_eq!(config.notes, [Note::OnlyFileCounts(path)]);
+}
+
+#[test]
+fn a_config_file_is_refused_with_its_path_and_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        (
+            "a.json",
+            r#"{"nmae": "x"}"#,
+            r#"unknown key "nmae"; did you mean "name"?"#,
+        ),
+        (
+            "b.json",
+            "[]",
+            "expected a JSON object whose keys are flag names",
+        ),
+        (
+            "c.yml",
+            "name: x",
+            "YAML is not read yet; write the same keys as a JSON object",
+        ),
+        (
+            "d.json",
+            r#"{"name": {}}"#,
+            r#""name": expected a plain value"#,
+        ),
+    ];
+    for (name, text, message) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let error = refusal(&[&format!("--config-file={}", path.display())]);
+        assert_eq!(error, format!("config file {}: {message}", path.display()));
+    }
+    let path = folder.path().join("tls.json");
+    std::fs::write(
+        &path,
+        r#"{"peer-transport-security": {"allowed-cn": ["a"]}}"#,
+    )
+    .unwrap();
+    let error = refusal(&[&format!("--config-file={}", path.display())]);
+    assert!(error.contains("is not built yet"), "{error}");
+}
+
+#[test]
+fn dump_has_flags_of_its_own() {
+    let read = |arguments: &[&str]| {
+        let arguments: Vec<_> = arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect();
+        Invocation::read(&arguments, &vec![("ETCD_DATA_DIR".into(), "/data".into())])
+    };
+    let Ok(Invocation::Dump(options)) = read(&["dump", "--from", "3"]) else {
+        panic!("not a dump")
+    };
+    assert_eq!((options.from, options.to), (3, i64::MAX.unsigned_abs()));
+    assert_eq!(options.data_dir, Path::new("/data"));
+    assert_eq!(
+        read(&["dump", "--form=3"]).unwrap_err().to_string(),
+        "unknown flag --form; did you mean --from?"
+    );
+}
+
+#[test]
+fn the_memory_budget_is_the_sum_of_its_parts() {
+    for total in [64 << 20, 512 << 20, 8_u64 << 30] {
+        let parts = MemoryBudget::split(total).unwrap();
+        let sum = parts.values + parts.ring + parts.memtables + parts.block_cache + parts.log_tail;
+        assert_eq!(sum, total);
+    }
+    assert_eq!(MemoryBudget::split(1 << 20), None);
+}

@@ -1,0 +1,142 @@
+//! Addresses to listen on and to advertise, by etcd's rules.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+/// Where a listener binds: an IP address and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenUrl {
+    text: String,
+    address: SocketAddr,
+}
+
+impl ListenUrl {
+    /// Reads `http://IP:port` or `http://localhost:port`. Names other than localhost are refused, as in etcd: what a
+    /// name resolves to may change between two starts.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (host, port) = split(text)?;
+        let ip = match host {
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            _ => host
+                .parse()
+                .map_err(|_| format!("expected IP in URL for binding ({text})"))?,
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            address: SocketAddr::new(ip, port),
+        })
+    }
+
+    /// The address to bind.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl fmt::Display for ListenUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Checks an address that others are told: any host, with a port and without a path.
+pub(super) fn check_advertised(text: &str) -> Result<(), String> {
+    split(text).map(drop)
+}
+
+/// Whether two advertised addresses name the same place without asking DNS.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
+    let plain = |text: &str| text.to_lowercase().replace("//localhost:", "//127.0.0.1:");
+    plain(a) == plain(b)
+}
+
+/// The host and port of an `http` URL.
+fn split(text: &str) -> Result<(&str, u16), String> {
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or_else(|| format!("URL scheme must be http or https: {text}"))?;
+    match scheme {
+        "http" => {}
+        "https" => return Err(format!("{text}: TLS is not built yet; use http")),
+        "unix" | "unixs" => {
+            return Err(format!("{text}: unix sockets are not built yet; use http"));
+        }
+        _ => return Err(format!("URL scheme must be http or https: {text}")),
+    }
+    if rest.contains(['/', '?', '#']) {
+        return Err(format!("URL must not contain a path: {text}"));
+    }
+    let no_port = || format!(r#"URL address does not have the form "host:port": {text}"#);
+    let (host, port) = rest.rsplit_once(':').ok_or_else(no_port)?;
+    let host = match host.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').ok_or_else(no_port)?,
+        None if host.contains(':') => return Err(no_port()),
+        None => host,
+    };
+    Ok((host, port.parse().map_err(|_| no_port())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_need_an_ip_or_localhost_and_a_port() {
+        let good = [
+            ("http://localhost:2379", "127.0.0.1:2379"),
+            ("http://0.0.0.0:0", "0.0.0.0:0"),
+            ("http://[::1]:2379", "[::1]:2379"),
+        ];
+        for (text, address) in good {
+            assert_eq!(
+                ListenUrl::parse(text).unwrap().address().to_string(),
+                address
+            );
+        }
+        let bad = [
+            (
+                "http://example.com:2379",
+                "expected IP in URL for binding (http://example.com:2379)",
+            ),
+            (
+                "http://127.0.0.1",
+                r#"URL address does not have the form "host:port": http://127.0.0.1"#,
+            ),
+            (
+                "http://::1:2379",
+                r#"URL address does not have the form "host:port": http://::1:2379"#,
+            ),
+            (
+                "http://127.0.0.1:70000",
+                r#"URL address does not have the form "host:port": http://127.0.0.1:70000"#,
+            ),
+            (
+                "http://127.0.0.1:2379/",
+                "URL must not contain a path: http://127.0.0.1:2379/",
+            ),
+            (
+                "127.0.0.1:2379",
+                "URL scheme must be http or https: 127.0.0.1:2379",
+            ),
+            (
+                "ftp://127.0.0.1:2379",
+                "URL scheme must be http or https: ftp://127.0.0.1:2379",
+            ),
+            (
+                "https://127.0.0.1:2379",
+                "https://127.0.0.1:2379: TLS is not built yet; use http",
+            ),
+        ];
+        for (text, message) in bad {
+            assert_eq!(ListenUrl::parse(text).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn localhost_and_its_address_are_the_same_place() {
+        assert!(is_same("http://localhost:2380", "http://127.0.0.1:2380"));
+        assert!(!is_same("http://localhost:2380", "http://127.0.0.1:2381"));
+    }
+}

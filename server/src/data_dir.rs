@@ -1,0 +1,592 @@
+//! The data folder: its lock, its format, whose data it holds, and how often it was opened.
+//!
+//! ```text
+//! <data-dir>/member/lock            held while a node runs; names its process
+//! <data-dir>/member/identity.json   format, cluster, member, boot counter
+//! <data-dir>/member/wal/            the raft log (or elsewhere: --wal-dir)
+//! <data-dir>/member/db/             the database
+//! ```
+//!
+//! A folder is refused rather than guessed about: each refusal names the path and what to do.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The format of the folder that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// Who a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The member.
+    pub member_id: u64,
+}
+
+/// An open data folder, locked until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    member: PathBuf,
+    wal: PathBuf,
+    identity: Identity,
+    boot: u64,
+    is_new: bool,
+    warning: Option<String>,
+    /// Held for its lock.
+    _lock: File,
+}
+
+/// Why a data folder cannot be used. The text names the path and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error("{} is in use by {holder}; stop that one first, or give this node a data folder of its own (--data-dir)", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// Who holds the lock.
+        holder: String,
+    },
+    /// The process may not write there.
+    #[error("{} is not writable for this user: {source}; make it belong to the user that runs holdfast, or choose another folder (--data-dir)", path.display())]
+    NotWritable {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Other users may change the data.
+    #[error("{} may be written by other users (mode {mode:04o}); run: chmod 700 {}", path.display(), path.display())]
+    TooOpen {
+        /// The folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A later version wrote it.
+    #[error("{} was written by a newer Holdfast (format {found}, this one knows {FORMAT}); start it with that version", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format it names.
+        found: u64,
+    },
+    /// Not a folder of ours.
+    #[error("{} holds something else than Holdfast data ({found}); choose another folder (--data-dir)", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// What was found in it.
+        found: String,
+    },
+    /// What says whose data this is cannot be read.
+    #[error("{} is damaged: {reason}; restore it from a backup, or move the whole folder away to start empty", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The log is elsewhere than this start says.
+    #[error("the log of {} is kept in {}, but this start says {}; give the former as --wal-dir", path.display(), kept.display(), asked.display())]
+    OtherWal {
+        /// The data folder.
+        path: PathBuf,
+        /// Where the log is.
+        kept: PathBuf,
+        /// Where this start looks for it.
+        asked: PathBuf,
+    },
+    /// No data there.
+    #[error("no data folder at {}; name the folder of a node that has run (--data-dir)", .0.display())]
+    Missing(PathBuf),
+    /// The disk failed.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// `identity.json`. Ids are in hexadecimal, as etcd prints them.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    cluster_id: String,
+    member_id: String,
+    boot: u64,
+    wal_dir: PathBuf,
+}
+
+/// Where a stopped node's log is, for tools that only read. Takes no lock.
+pub fn existing_wal(data_dir: &Path, wal_dir: Option<&Path>) -> Result<PathBuf, DataDirError> {
+    let member = data_dir.join("member");
+    let path = member.join("identity.json");
+    match read_identity(&path)? {
+        Some(stored) => Ok(wal_dir.map_or_else(|| member.join(stored.wal_dir), Path::to_owned)),
+        None => Err(DataDirError::Missing(data_dir.to_owned())),
+    }
+}
+
+/// Whether a running node holds the folder's lock, and which.
+pub fn holder(data_dir: &Path) -> Option<String> {
+    let mut lock = File::open(data_dir.join("member/lock")).ok()?;
+    match lock.try_lock_shared() {
+        Ok(()) => None,
+        Err(_) => Some(name_of_holder(&mut lock)),
+    }
+}
+
+impl DataDir {
+    /// Opens a folder and counts the start; makes it, for the member that `bootstrap` names, if there is none.
+    ///
+    /// The raised boot counter is durable on return: two starts never share one.
+    pub fn open<E: From<DataDirError>>(
+        data_dir: &Path,
+        wal_dir: Option<&Path>,
+        bootstrap: impl FnOnce() -> Result<Identity, E>,
+    ) -> Result<Self, E> {
+        let member = data_dir.join("member");
+        let path = member.join("identity.json");
+        // Before anything is made: a start that is refused leaves no trace.
+        let found = if member.exists() {
+            read_identity(&path)?
+        } else {
+            None
+        };
+        if found.is_none() {
+            refuse_foreign(&member)?;
+        }
+        let identity = match &found {
+            Some(stored) => identity_of(&path, stored)?,
+            None => bootstrap()?,
+        };
+        let warning = make_folder(data_dir)?;
+        make_folder(&member)?;
+        let lock = lock(&member.join("lock"), data_dir)?;
+
+        // Between the first look and the lock another process may have come and gone.
+        let found = read_identity(&path)?;
+        let asked = wal_dir.map_or_else(|| PathBuf::from("wal"), Path::to_owned);
+        let (identity, boot) = match &found {
+            Some(stored) => {
+                if member.join(&stored.wal_dir) != member.join(&asked) {
+                    let (kept, asked) = (member.join(&stored.wal_dir), member.join(&asked));
+                    return Err(DataDirError::OtherWal {
+                        path: data_dir.to_owned(),
+                        kept,
+                        asked,
+                    }
+                    .into());
+                }
+                (identity_of(&path, stored)?, stored.boot + 1)
+            }
+            None => (identity, 1),
+        };
+        let wal = member.join(&asked);
+        make_folder(&wal)?;
+        make_folder(&member.join("db"))?;
+        let stored = Stored {
+            format: FORMAT,
+            cluster_id: format!("{:x}", identity.cluster_id),
+            member_id: format!("{:x}", identity.member_id),
+            boot,
+            wal_dir: asked,
+        };
+        write_identity(&member, &stored).map_err(|error| system(&path, error))?;
+        sync_folder(data_dir).map_err(|error| system(data_dir, error))?;
+        Ok(Self {
+            member,
+            wal,
+            identity,
+            boot,
+            is_new: found.is_none(),
+            warning,
+            _lock: lock,
+        })
+    }
+
+    /// Whose data it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// How often the folder was opened, this time included.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// Whether this start made it.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The raft log's folder.
+    pub fn wal(&self) -> &Path {
+        &self.wal
+    }
+
+    /// The database's folder.
+    pub fn database(&self) -> PathBuf {
+        self.member.join("db")
+    }
+
+    /// Something the operator should mend, though the node starts.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+}
+
+/// Makes a folder that only its owner can use; refuses one that others can write, warns of one that others can read.
+fn make_folder(path: &Path) -> Result<Option<String>, DataDirError> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = "a file of that name".to_owned();
+            return Err(DataDirError::Foreign {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        Err(error) => return Err(system(path, error)),
+    }
+    let metadata = fs::metadata(path).map_err(|error| system(path, error))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(DataDirError::TooOpen {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let path = path.display();
+    Ok((mode & 0o055 != 0).then(|| {
+        format!("{path} may be read by other users (mode {mode:04o}); run: chmod 700 {path}")
+    }))
+}
+
+/// Takes the folder's lock and writes this process into it.
+fn lock(path: &Path, data_dir: &Path) -> Result<File, DataDirError> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let mut file = options.open(path).map_err(|error| system(path, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let holder = name_of_holder(&mut file);
+            return Err(DataDirError::InUse {
+                path: data_dir.to_owned(),
+                holder,
+            });
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(system(path, error)),
+    }
+    // The number is for people; the lock is what counts.
+    let written = file
+        .set_len(0)
+        .and_then(|()| write!(file, "{}", std::process::id()));
+    written.map_err(|error| system(path, error))?;
+    Ok(file)
+}
+
+fn name_of_holder(lock: &mut File) -> String {
+    let mut text = String::new();
+    let read = lock.take(32).read_to_string(&mut text);
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(pid)) => format!("process {pid}"),
+        _ => "another process".to_owned(),
+    }
+}
+
+/// Refuses a folder with content that no Holdfast made. A start that died before it wrote the identity leaves a lock,
+/// empty folders and half a file; those are ours.
+fn refuse_foreign(member: &Path) -> Result<(), DataDirError> {
+    let entries = match fs::read_dir(member) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(system(member, error)),
+    };
+    let names: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let path = member.to_owned();
+    if names.iter().any(|name| name == "snap") {
+        let found = "etcd's database and log, which Holdfast does not read".to_owned();
+        return Err(DataDirError::Foreign { path, found });
+    }
+    for name in &names {
+        let has_content =
+            || fs::read_dir(member.join(name)).map_or(true, |mut content| content.next().is_some());
+        match name.as_str() {
+            "lock" | "identity.json.tmp" => {}
+            "wal" | "db" if !has_content() => {}
+            "wal" | "db" => {
+                let reason = format!("it is missing, but {name}/ beside it has data");
+                return Err(DataDirError::Damaged {
+                    path: member.join("identity.json"),
+                    reason,
+                });
+            }
+            _ => {
+                return Err(DataDirError::Foreign {
+                    path,
+                    found: name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_identity(path: &Path) -> Result<Option<Stored>, DataDirError> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u64,
+    }
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(system(path, error)),
+    };
+    let damaged = |error: serde_json::Error| DataDirError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    // The format comes first: a newer one may have other fields.
+    let Format { format } = serde_json::from_str(&text).map_err(damaged)?;
+    if format > u64::from(FORMAT) {
+        return Err(DataDirError::NewerFormat {
+            path: path.to_owned(),
+            found: format,
+        });
+    }
+    serde_json::from_str(&text).map(Some).map_err(damaged)
+}
+
+fn identity_of(path: &Path, stored: &Stored) -> Result<Identity, DataDirError> {
+    let id = |text: &str| match u64::from_str_radix(text, 16) {
+        Ok(id) if id != 0 => Ok(id),
+        _ => Err(DataDirError::Damaged {
+            path: path.to_owned(),
+            reason: format!("{text:?} is not an id"),
+        }),
+    };
+    Ok(Identity {
+        cluster_id: id(&stored.cluster_id)?,
+        member_id: id(&stored.member_id)?,
+    })
+}
+
+/// Replaces the file so that a crash leaves the old one or the new one.
+fn write_identity(member: &Path, stored: &Stored) -> io::Result<()> {
+    let temporary = member.join("identity.json.tmp");
+    let mut text = serde_json::to_vec_pretty(stored)?;
+    text.push(b'\n');
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, member.join("identity.json"))?;
+    sync_folder(member)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn system(path: &Path, source: io::Error) -> DataDirError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            DataDirError::NotWritable { path, source }
+        }
+        _ => DataDirError::Io { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: Identity = Identity {
+        cluster_id: 0xcdf8_1819_4e3a_8c32,
+        member_id: 0x8e9e_05c5_2164_694d,
+    };
+
+    fn open(path: &Path) -> Result<DataDir, DataDirError> {
+        DataDir::open(path, None, || Ok(IDENTITY))
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_new_folder_belongs_to_its_owner_alone_and_keeps_its_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/default.etcd");
+
+        let first = open(&path).unwrap();
+        assert!(first.is_new() && first.boot() == 1 && first.warning().is_none());
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        assert!(path.join("member/wal").is_dir() && first.database().is_dir());
+        drop(first);
+
+        let second = DataDir::open(&path, None, || -> Result<_, DataDirError> {
+            panic!("it is there")
+        })
+        .unwrap();
+        assert!(!second.is_new());
+        assert_eq!((second.identity(), second.boot()), (IDENTITY, 2));
+    }
+
+    #[test]
+    fn a_folder_in_use_names_the_process_that_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let held = open(&path).unwrap();
+        let error = open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("in use by process {}", std::process::id())),
+            "{error}"
+        );
+        assert_eq!(
+            holder(&path),
+            Some(format!("process {}", std::process::id()))
+        );
+        drop(held);
+        assert_eq!(holder(&path), None);
+        assert_eq!(
+            open(&path).unwrap().boot(),
+            2,
+            "the refused start does not count"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_refused_and_one_they_can_read_warned_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        fs::create_dir(&path).unwrap();
+        set_mode(&path, 0o775);
+        let error = open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("mode 0775") && error.contains(&format!("chmod 700 {}", path.display())),
+            "{error}"
+        );
+        set_mode(&path, 0o755);
+        assert!(
+            open(&path)
+                .unwrap()
+                .warning()
+                .unwrap()
+                .contains("mode 0755")
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_whatever_else_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        fs::write(
+            folder.path().join("member/identity.json"),
+            r#"{"format": 7, "new": []}"#,
+        )
+        .unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("newer Holdfast (format 7, this one knows 1)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_or_lost_identity_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        let path = folder.path().join("member/identity.json");
+        for text in [
+            "",
+            "{",
+            r#"{"format":1,"cluster_id":"x","member_id":"1","boot":1,"wal_dir":"wal"}"#,
+        ] {
+            fs::write(&path, text).unwrap();
+            assert!(
+                matches!(open(folder.path()), Err(DataDirError::Damaged { .. })),
+                "{text:?}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+        drop(open(folder.path()).expect("nothing was kept yet"));
+        fs::remove_file(&path).unwrap();
+        fs::write(folder.path().join("member/wal/0001.wal"), "x").unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("wal/ beside it has data"), "{error}");
+    }
+
+    #[test]
+    fn etcds_own_folder_and_strangers_are_refused_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("member/snap")).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("etcd's database"), "{error}");
+        assert!(!folder.path().join("member/lock").exists());
+
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        assert!(open(&file).is_err());
+    }
+
+    #[test]
+    fn a_refused_bootstrap_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let refuse = || Err(DataDirError::Missing(PathBuf::new()));
+        assert!(DataDir::open(&path, None, refuse).is_err());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_log_is_looked_for_where_it_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, wal) = (folder.path().join("data"), folder.path().join("wal"));
+        let open = |wal_dir| DataDir::open(&data, wal_dir, || Ok::<_, DataDirError>(IDENTITY));
+        assert_eq!(open(Some(&wal)).unwrap().wal(), wal);
+        assert_eq!(existing_wal(&data, None).unwrap(), wal);
+        let error = open(None).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("kept in {}", wal.display())),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_folder_has_no_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = existing_wal(&folder.path().join("no"), None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("no data folder at "), "{error}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The Cluster service, as far as a cluster of one member needs it.
+
+use proto::etcd::etcdserverpb::{MemberListRequest, MemberListResponse};
+
+use super::error::Status;
+use super::{Context, Outcome, Service};
+
+/// Answers `MemberList`. Headers of this service carry no revision.
+pub(super) async fn member_list(
+    service: &Service,
+    context: &Context,
+    request: MemberListRequest,
+) -> Result<Outcome, Status> {
+    if request.linearizable {
+        service.node.read_barrier(&context.call).await?;
+    }
+    let answer = MemberListResponse {
+        header: Some(service.node.header(0)),
+        members: vec![service.options.member.clone()],
+    };
+    Ok(Outcome::of_message(&answer))
+}

@@ -1,0 +1,341 @@
+//! Refusals and faults as etcd's codes and texts; no other file writes an etcd message.
+//!
+//! Client libraries look errors up by their text, so every text here is byte-exact. `Unavailable` is kept for
+//! outcomes that the caller may retry; a definite rejection never uses it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use http::HeaderValue;
+use store::answer::Refusal;
+use tonic::Code;
+
+use crate::node::CallError;
+
+/// How a call ended if it did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    code: Code,
+    text: Cow<'static, str>,
+}
+
+impl Status {
+    /// A status whose text never changes; made without an allocation.
+    pub const fn fixed(code: Code, text: &'static str) -> Self {
+        Self {
+            code,
+            text: Cow::Borrowed(text),
+        }
+    }
+
+    /// A status whose text carries values; not for the hot path.
+    pub fn made(code: Code, text: String) -> Self {
+        Self {
+            code,
+            text: Cow::Owned(text),
+        }
+    }
+
+    /// The gRPC code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What the client reads.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text as the `grpc-message` header carries it: bytes outside of printable ASCII, and `%`, as `%XX`.
+    pub fn header(&self) -> HeaderValue {
+        let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+        let encoded = if self.text.bytes().all(is_plain) {
+            match &self.text {
+                Cow::Borrowed(text) => return HeaderValue::from_static(text),
+                Cow::Owned(text) => text.clone(),
+            }
+        } else {
+            let mut encoded = String::with_capacity(self.text.len() * 3);
+            for byte in self.text.bytes() {
+                if is_plain(byte) {
+                    encoded.push(char::from(byte));
+                } else {
+                    // Writing to a string cannot fail.
+                    let _ = write!(encoded, "%{byte:02X}");
+                }
+            }
+            encoded
+        };
+        HeaderValue::try_from(encoded)
+            .unwrap_or_else(|_| HeaderValue::from_static("unprintable message"))
+    }
+}
+
+/// A key is required and was empty.
+pub const EMPTY_KEY: Status =
+    Status::fixed(Code::InvalidArgument, "etcdserver: key is not provided");
+/// `ignore_value` or `ignore_lease` without a key; also an operation of a transaction that is none.
+pub const KEY_NOT_FOUND: Status = Status::fixed(Code::InvalidArgument, "etcdserver: key not found");
+/// `ignore_value` with a value.
+pub const VALUE_PROVIDED: Status =
+    Status::fixed(Code::InvalidArgument, "etcdserver: value is provided");
+/// `ignore_lease` with a lease.
+pub const LEASE_PROVIDED: Status =
+    Status::fixed(Code::InvalidArgument, "etcdserver: lease is provided");
+/// More operations than `--max-txn-ops`.
+pub const TOO_MANY_OPS: Status = Status::fixed(
+    Code::InvalidArgument,
+    "etcdserver: too many operations in txn request",
+);
+/// One path of a transaction writes a key twice.
+pub const DUPLICATE_KEY: Status = Status::fixed(
+    Code::InvalidArgument,
+    "etcdserver: duplicate key given in txn request",
+);
+/// The `client-api-version` metadata is not UTF-8.
+pub const INVALID_CLIENT_API_VERSION: Status = Status::fixed(
+    Code::InvalidArgument,
+    "etcdserver: invalid client api version",
+);
+/// A sort order or target that does not exist.
+pub const INVALID_SORT_OPTION: Status =
+    Status::fixed(Code::InvalidArgument, "etcdserver: invalid sort option");
+/// Larger than `--max-request-bytes`.
+pub const TOO_LARGE: Status =
+    Status::fixed(Code::InvalidArgument, "etcdserver: request is too large");
+/// The revision is compacted.
+pub const COMPACTED: Status = Status::fixed(
+    Code::OutOfRange,
+    "etcdserver: mvcc: required revision has been compacted",
+);
+/// The revision does not exist yet.
+pub const FUTURE_REVISION: Status = Status::fixed(
+    Code::OutOfRange,
+    "etcdserver: mvcc: required revision is a future revision",
+);
+/// No room for more data.
+pub const NO_SPACE: Status = Status::fixed(
+    Code::ResourceExhausted,
+    "etcdserver: mvcc: database space exceeded",
+);
+/// The backlog of proposals is full.
+pub const TOO_MANY_REQUESTS: Status =
+    Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests");
+/// The lease does not exist.
+pub const LEASE_NOT_FOUND: Status =
+    Status::fixed(Code::NotFound, "etcdserver: requested lease not found");
+/// This member knows of no leader.
+pub const NO_LEADER: Status = Status::fixed(Code::Unavailable, "etcdserver: no leader");
+/// Leadership moved while the request ran.
+pub const LEADER_CHANGED: Status = Status::fixed(Code::Unavailable, "etcdserver: leader changed");
+/// The node is going down.
+pub const STOPPED: Status = Status::fixed(Code::Unavailable, "etcdserver: server stopped");
+/// The server's own limit of time.
+pub const TIMEOUT: Status = Status::fixed(Code::Unavailable, "etcdserver: request timed out");
+/// The client's limit of time; no prefix, because it comes from the context.
+pub const DEADLINE_EXCEEDED: Status =
+    Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
+/// The client went away.
+pub const CANCELED: Status = Status::fixed(Code::Cancelled, "context canceled");
+/// An enum value of the maintenance service that does not exist.
+pub const UNKNOWN_METHOD: Status = Status::fixed(Code::Unknown, "etcdserver: unknown method");
+/// `RangeStream` keeps the order of keys.
+pub const STREAM_SORT: Status = Status::fixed(
+    Code::Unimplemented,
+    "RangeStream does not support custom sort orders",
+);
+/// `RangeStream` does not filter.
+pub const STREAM_FILTER: Status = Status::fixed(
+    Code::Unimplemented,
+    "RangeStream does not support revision filters",
+);
+/// The health service knows one service, the empty name.
+pub const UNKNOWN_SERVICE: Status = Status::fixed(Code::NotFound, "unknown service");
+/// The bytes are not a message of the type that the method takes.
+pub const MALFORMED: Status = Status::fixed(
+    Code::Internal,
+    "grpc: failed to unmarshal the received message",
+);
+/// The stream ended without the one message, or within it.
+pub const NO_MESSAGE: Status = Status::fixed(
+    Code::Internal,
+    "grpc: the request carries no complete message",
+);
+/// More than one message to a method that takes one.
+pub const TWO_MESSAGES: Status = Status::fixed(
+    Code::Internal,
+    "grpc: the request carries more than one message",
+);
+/// A compressed message.
+pub const COMPRESSED: Status =
+    Status::fixed(Code::Unimplemented, "grpc: compression not supported");
+/// The store could not be read; the cause is in the log of the node.
+pub const STORE_FAULT: Status =
+    Status::fixed(Code::Internal, "holdfast: the store could not be read");
+/// The message is longer than the receive limit; in the words of etcd's gRPC library.
+pub fn message_too_long(length: usize, limit: usize) -> Status {
+    Status::made(
+        Code::ResourceExhausted,
+        format!("grpc: received message larger than max ({length} vs. {limit})"),
+    )
+}
+
+/// The method exists in etcd but not here, yet.
+pub fn not_built(method: &str) -> Status {
+    Status::made(
+        Code::Unimplemented,
+        format!("holdfast: {method} is not built yet"),
+    )
+}
+
+/// No such method.
+pub fn unknown_method(path: &str) -> Status {
+    let text = match path.trim_start_matches('/').split_once('/') {
+        Some((service, method)) => format!("unknown method {method} for service {service}"),
+        None => format!("malformed method name: \"{path}\""),
+    };
+    Status::made(Code::Unimplemented, text)
+}
+
+impl From<&Refusal> for Status {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::KeyNotFound => KEY_NOT_FOUND,
+            Refusal::LeaseNotFound(_) => LEASE_NOT_FOUND,
+            Refusal::Compacted { .. } => COMPACTED,
+            Refusal::FutureRevision { .. } => FUTURE_REVISION,
+        }
+    }
+}
+
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => Self::from(&refusal),
+            CallError::TooManyRequests => TOO_MANY_REQUESTS,
+            CallError::TooLarge => TOO_LARGE,
+            CallError::NoLeader => NO_LEADER,
+            CallError::LeaderChanged => LEADER_CHANGED,
+            CallError::Stopped => STOPPED,
+            CallError::Timeout => TIMEOUT,
+            CallError::Store(_) => STORE_FAULT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_and_fault_has_etcds_code_and_text() {
+        let gone = Refusal::Compacted {
+            requested: 1,
+            compacted: 2,
+        };
+        let future = Refusal::FutureRevision {
+            requested: 9,
+            current: 2,
+        };
+        let table = [
+            (
+                CallError::Refused(Refusal::KeyNotFound),
+                3,
+                "etcdserver: key not found",
+            ),
+            (
+                CallError::Refused(Refusal::LeaseNotFound(7)),
+                5,
+                "etcdserver: requested lease not found",
+            ),
+            (
+                CallError::Refused(gone),
+                11,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                CallError::Refused(future),
+                11,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                CallError::TooManyRequests,
+                8,
+                "etcdserver: too many requests",
+            ),
+            (CallError::TooLarge, 3, "etcdserver: request is too large"),
+            (CallError::NoLeader, 14, "etcdserver: no leader"),
+            (CallError::LeaderChanged, 14, "etcdserver: leader changed"),
+            (CallError::Stopped, 14, "etcdserver: server stopped"),
+            (CallError::Timeout, 14, "etcdserver: request timed out"),
+            (
+                CallError::Store("disk".into()),
+                13,
+                "holdfast: the store could not be read",
+            ),
+        ];
+        for (error, code, text) in table {
+            let status = Status::from(error);
+            assert_eq!((status.code() as i32, status.text()), (code, text));
+            assert_eq!(status.header(), text, "etcd's texts travel as they are");
+        }
+    }
+
+    #[test]
+    fn refused_requests_have_etcds_code_and_text() {
+        let table = [
+            (EMPTY_KEY, 3, "etcdserver: key is not provided"),
+            (VALUE_PROVIDED, 3, "etcdserver: value is provided"),
+            (LEASE_PROVIDED, 3, "etcdserver: lease is provided"),
+            (
+                TOO_MANY_OPS,
+                3,
+                "etcdserver: too many operations in txn request",
+            ),
+            (
+                DUPLICATE_KEY,
+                3,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            (
+                INVALID_CLIENT_API_VERSION,
+                3,
+                "etcdserver: invalid client api version",
+            ),
+            (INVALID_SORT_OPTION, 3, "etcdserver: invalid sort option"),
+            (NO_SPACE, 8, "etcdserver: mvcc: database space exceeded"),
+            (DEADLINE_EXCEEDED, 4, "context deadline exceeded"),
+            (CANCELED, 1, "context canceled"),
+            (UNKNOWN_METHOD, 2, "etcdserver: unknown method"),
+            (
+                STREAM_SORT,
+                12,
+                "RangeStream does not support custom sort orders",
+            ),
+            (
+                STREAM_FILTER,
+                12,
+                "RangeStream does not support revision filters",
+            ),
+        ];
+        for (status, code, text) in table {
+            assert_eq!((status.code() as i32, status.text()), (code, text));
+        }
+    }
+
+    #[test]
+    fn texts_beyond_printable_ascii_are_percent_encoded() {
+        let status = Status::made(Code::Unknown, "100% \"ä\"\n".to_owned());
+        assert_eq!(status.header(), "100%25 \"%C3%A4\"%0A");
+    }
+
+    #[test]
+    fn a_message_beyond_the_limit_is_named_with_both_lengths() {
+        let status = message_too_long(2_097_153, 2_097_152);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.text(),
+            "grpc: received message larger than max (2097153 vs. 2097152)"
+        );
+    }
+}

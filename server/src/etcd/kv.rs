@@ -1,0 +1,225 @@
+//! The KV service: shape checks, then the node, then the answer as bytes.
+
+use bytes::Bytes;
+use proto::command::command::Op;
+use proto::etcd::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest,
+};
+use store::{Answer, View};
+
+use super::codec::{self, Body, RangeFrame};
+use super::error::{self, Status};
+use super::range_stream::RangeStream;
+use super::{Context, Outcome, Service, Subject, check, read_txn};
+use crate::node::CallError;
+
+/// What a command adds to a request when it is encoded for the log, at most. The limit of `--max-request-bytes`
+/// is about the encoded command, in etcd as here.
+const ENVELOPE: usize = 32;
+
+/// Answers `Range`.
+pub(super) async fn range(
+    service: &Service,
+    context: &Context,
+    request: RangeRequest,
+) -> Result<Outcome, Status> {
+    check::range(&request)?;
+    let view = read_point(service, context, request.serializable).await?;
+    let read_from = context.elapsed();
+    let reader = service.node.reader();
+    let answer = reader
+        .range(&view, &request)
+        .map_err(|error| fault(&error))?
+        .map_err(|refusal| Status::from(&refusal))?;
+    let frame = RangeFrame {
+        header: Some(service.node.header(view.revision)),
+        more: answer.more,
+        count: answer.count,
+    };
+    let outcome = Outcome::of(codec::range_response(&frame, answer.records, false));
+    context.watch_slow(service, "Range", Some(read_from), outcome.sent, || {
+        Subject {
+            key: &request.key,
+            range_end: &request.range_end,
+            count: answer.count,
+        }
+    });
+    Ok(outcome)
+}
+
+/// Answers `RangeStream`.
+pub(super) async fn range_stream(
+    service: &Service,
+    context: &Context,
+    request: RangeRequest,
+) -> Result<Outcome, Status> {
+    check::range_stream(&request)?;
+    let view = read_point(service, context, request.serializable).await?;
+    let method = service.methods.range_stream.clone();
+    let stream = RangeStream::start(service.node.clone(), method, view, request)?;
+    Ok(Outcome::of(Body::Other(Box::pin(stream))))
+}
+
+/// Answers `Put`.
+pub(super) async fn put(
+    service: &Service,
+    context: &Context,
+    request: PutRequest,
+) -> Result<Outcome, Status> {
+    check::put(&request)?;
+    check_size(service, context)?;
+    let key = request.key.clone();
+    let Answer::Put(mut answer) = service
+        .node
+        .propose(&context.call, Op::Put(request))
+        .await?
+    else {
+        return Err(mismatch());
+    };
+    complete(service, &mut answer.header);
+    let outcome = Outcome::of_message(&answer);
+    context.watch_slow(service, "Put", None, outcome.sent, || Subject {
+        key: &key,
+        range_end: &[],
+        count: 1,
+    });
+    Ok(outcome)
+}
+
+/// Answers `DeleteRange`.
+pub(super) async fn delete_range(
+    service: &Service,
+    context: &Context,
+    request: DeleteRangeRequest,
+) -> Result<Outcome, Status> {
+    check::delete_range(&request)?;
+    check_size(service, context)?;
+    let (key, range_end) = (request.key.clone(), request.range_end.clone());
+    let Answer::DeleteRange(mut answer) = service
+        .node
+        .propose(&context.call, Op::DeleteRange(request))
+        .await?
+    else {
+        return Err(mismatch());
+    };
+    complete(service, &mut answer.header);
+    let outcome = Outcome::of_message(&answer);
+    context.watch_slow(service, "DeleteRange", None, outcome.sent, || Subject {
+        key: &key,
+        range_end: &range_end,
+        count: answer.deleted,
+    });
+    Ok(outcome)
+}
+
+/// Answers `Txn`.
+pub(super) async fn txn(
+    service: &Service,
+    context: &Context,
+    request: TxnRequest,
+) -> Result<Outcome, Status> {
+    check::txn(&request, service.options.max_txn_ops)?;
+    let key = first_key(&request);
+    let operations = request.success.len().max(request.failure.len());
+    let mut read_from = None;
+    let mut answer = if check::is_read_only(&request) {
+        let view = read_point(service, context, check::is_serializable(&request)).await?;
+        read_from = Some(context.elapsed());
+        read_txn::evaluate(service.node.reader(), &view, &request)
+            .map_err(|error| fault(&error))?
+            .map_err(|refusal| Status::from(&refusal))?
+    } else {
+        check_size(service, context)?;
+        match service
+            .node
+            .propose(&context.call, Op::Txn(request))
+            .await?
+        {
+            Answer::Txn(answer) => answer,
+            _ => return Err(mismatch()),
+        }
+    };
+    complete(service, &mut answer.header);
+    let outcome = Outcome::of_message(&answer);
+    context.watch_slow(service, "Txn", read_from, outcome.sent, || Subject {
+        key: &key,
+        range_end: &[],
+        count: i64::try_from(operations).unwrap_or(i64::MAX),
+    });
+    Ok(outcome)
+}
+
+/// Answers `Compact`. The logical compaction is done when the answer goes out; `physical` has nothing to wait for,
+/// because what is compacted can no longer be read from then on.
+pub(super) async fn compact(
+    service: &Service,
+    context: &Context,
+    request: CompactionRequest,
+) -> Result<Outcome, Status> {
+    let Answer::Compact(mut answer) = service
+        .node
+        .propose(&context.call, Op::Compact(request))
+        .await?
+    else {
+        return Err(mismatch());
+    };
+    complete(service, &mut answer.header);
+    let outcome = Outcome::of_message(&answer);
+    context.watch_slow(service, "Compact", None, outcome.sent, || Subject {
+        key: &[],
+        range_end: &[],
+        count: 0,
+    });
+    Ok(outcome)
+}
+
+/// The state that a read is served from: the newest one that a quorum stands for, or simply the local one.
+async fn read_point(
+    service: &Service,
+    context: &Context,
+    is_serializable: bool,
+) -> Result<std::sync::Arc<View>, CallError> {
+    if !is_serializable {
+        service.node.read_barrier(&context.call).await?;
+    }
+    Ok(service.node.reader().view())
+}
+
+fn check_size(service: &Service, context: &Context) -> Result<(), Status> {
+    if context.received + ENVELOPE > service.options.max_request_bytes {
+        return Err(error::TOO_LARGE);
+    }
+    Ok(())
+}
+
+/// The store knows the revision of an answer, the node everything else.
+fn complete(service: &Service, header: &mut Option<ResponseHeader>) {
+    let revision = header.as_ref().map_or(0, |header| header.revision);
+    *header = Some(service.node.header(revision));
+}
+
+/// For the slow-request log: what the transaction is about.
+fn first_key(request: &TxnRequest) -> Bytes {
+    use proto::etcd::etcdserverpb::request_op::Request;
+    if let Some(compare) = request.compare.first() {
+        return compare.key.clone();
+    }
+    match request.success.first().and_then(|op| op.request.as_ref()) {
+        Some(Request::RequestRange(request)) => request.key.clone(),
+        Some(Request::RequestPut(request)) => request.key.clone(),
+        Some(Request::RequestDeleteRange(request)) => request.key.clone(),
+        Some(Request::RequestTxn(_)) | None => Bytes::new(),
+    }
+}
+
+/// The node stops by itself on such a fault; this is what its last readers see.
+pub(super) fn fault(error: &store::StoreError) -> Status {
+    tracing::error!(%error, "a read of the store failed");
+    error::STORE_FAULT
+}
+
+/// The state machine answers a command in kind; anything else is a bug in it.
+fn mismatch() -> Status {
+    tracing::error!("a command was answered with an answer of another kind");
+    error::STORE_FAULT
+}

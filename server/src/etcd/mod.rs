@@ -1,0 +1,432 @@
+//! The etcd v3 face of a node: from a request to the handler of its method, and the answer back.
+//!
+//! Dispatch is one match on the path, and a unary call is read, handled and answered in the task of its stream:
+//! no layers, and nothing boxed but what is rare.
+
+pub mod check;
+pub mod cluster;
+pub mod codec;
+pub mod error;
+pub mod health;
+pub mod kv;
+pub mod maintenance;
+mod range_stream;
+mod read_txn;
+pub mod unimplemented;
+pub mod watch;
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method as HttpMethod, Request, Response, Version};
+use hyper::body::Incoming;
+use prost::Message;
+use proto::etcd::etcdserverpb::Member;
+use tokio::sync::watch::Receiver;
+use tonic::Code;
+
+pub use codec::Body;
+pub use error::Status;
+
+use crate::http::Endpoints;
+use crate::listen::{Peer, Serve};
+use crate::metrics::GrpcMethod;
+use crate::node::{Call, Node};
+
+/// How much longer than `--max-request-bytes` a message may be before it is not even read.
+const RECEIVE_SLACK: usize = 512 * 1024;
+
+/// What the services are told at the start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Longest encoded write.
+    pub max_request_bytes: usize,
+    /// Most operations of a transaction.
+    pub max_txn_ops: usize,
+    /// How long a request may take; a client's own deadline can only shorten it.
+    pub request_timeout: Duration,
+    /// A request that takes longer is logged.
+    pub slow_request: Duration,
+    /// The quota as configured: 0 for the default, negative for none.
+    pub quota_bytes: i64,
+    /// This member, as clients see it.
+    pub member: Member,
+}
+
+/// Everything that answers on the client port; one for a node, shared by all connections.
+pub struct Service {
+    pub(crate) node: Node,
+    pub(crate) options: Options,
+    /// True from the moment on when the server begins to stop.
+    pub(crate) stopping: Receiver<bool>,
+    endpoints: Arc<Endpoints>,
+    methods: Methods,
+}
+
+/// The counters of each method, looked up once.
+struct Methods {
+    range: GrpcMethod,
+    range_stream: GrpcMethod,
+    put: GrpcMethod,
+    delete_range: GrpcMethod,
+    txn: GrpcMethod,
+    compact: GrpcMethod,
+    watch: GrpcMethod,
+    member_list: GrpcMethod,
+    alarm: GrpcMethod,
+    status: GrpcMethod,
+    health_check: GrpcMethod,
+    health_watch: GrpcMethod,
+}
+
+/// What a handler knows besides its request.
+pub(crate) struct Context {
+    pub(crate) call: Call,
+    /// The length of the encoded request.
+    pub(crate) received: usize,
+    started: Instant,
+    peer: SocketAddr,
+    /// The client's deadline is the one that counts.
+    is_client_deadline: bool,
+}
+
+/// What a handler gives back.
+pub(crate) struct Outcome {
+    body: Body,
+    /// Bytes of the message; zero for a stream, which counts its own.
+    sent: usize,
+}
+
+/// For the log: what a request was about.
+struct Subject<'a> {
+    key: &'a [u8],
+    range_end: &'a [u8],
+    count: i64,
+}
+
+impl Outcome {
+    /// An answer that is a body already.
+    fn of(body: Body) -> Self {
+        let sent = match &body {
+            Body::Message(message) => message.len(),
+            Body::List(list) => list.remaining(),
+            Body::Empty | Body::Trailers | Body::Other(_) => 0,
+        };
+        Self { body, sent }
+    }
+
+    /// The one message of a unary answer.
+    fn of_message(message: &impl Message) -> Self {
+        Self::of(Body::Message(codec::frame(message)))
+    }
+}
+
+impl Context {
+    /// Time since the request was read.
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Logs the request if it took long. `read_from` is when it came to reading the store.
+    fn watch_slow<'a>(
+        &self,
+        service: &Service,
+        method: &'static str,
+        read_from: Option<Duration>,
+        sent: usize,
+        subject: impl FnOnce() -> Subject<'a>,
+    ) {
+        let took = self.elapsed();
+        if took < service.options.slow_request {
+            return;
+        }
+        let subject = subject();
+        let [(_, queued), (_, committed), (_, applied)] = self.call.timings.stages();
+        tracing::warn!(
+            method,
+            key = %subject.key.escape_ascii(),
+            range_end = %subject.range_end.escape_ascii(),
+            count = subject.count,
+            request_bytes = self.received,
+            response_bytes = sent,
+            took_ms = millis(took),
+            // Of a write: waiting for its turn, for the log, for the state machine.
+            queued_ms = millis(queued),
+            committed_ms = millis(committed),
+            applied_ms = millis(applied),
+            // Of a read: being allowed to, then reading and encoding.
+            confirmed_ms = millis(read_from.unwrap_or_default()),
+            read_ms = millis(read_from.map_or(Duration::ZERO, |from| took.saturating_sub(from))),
+            user = self.call.principal.as_deref().unwrap_or_default(),
+            peer = %self.peer,
+            trace_id = self.call.trace_id,
+            "slow request"
+        );
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+impl Service {
+    /// A service for the connections of one node. `stopping` turns true when the server begins to stop.
+    pub fn new(
+        node: Node,
+        endpoints: Arc<Endpoints>,
+        options: Options,
+        stopping: Receiver<bool>,
+    ) -> Arc<Self> {
+        let metrics = node.metrics().clone();
+        let methods = Methods {
+            range: metrics.grpc("etcdserverpb.KV", "Range"),
+            range_stream: metrics.grpc("etcdserverpb.KV", "RangeStream"),
+            put: metrics.grpc("etcdserverpb.KV", "Put"),
+            delete_range: metrics.grpc("etcdserverpb.KV", "DeleteRange"),
+            txn: metrics.grpc("etcdserverpb.KV", "Txn"),
+            compact: metrics.grpc("etcdserverpb.KV", "Compact"),
+            watch: metrics.grpc("etcdserverpb.Watch", "Watch"),
+            member_list: metrics.grpc("etcdserverpb.Cluster", "MemberList"),
+            alarm: metrics.grpc("etcdserverpb.Maintenance", "Alarm"),
+            status: metrics.grpc("etcdserverpb.Maintenance", "Status"),
+            health_check: metrics.grpc("grpc.health.v1.Health", "Check"),
+            health_watch: metrics.grpc("grpc.health.v1.Health", "Watch"),
+        };
+        Arc::new(Self {
+            node,
+            options,
+            stopping,
+            endpoints,
+            methods,
+        })
+    }
+
+    async fn grpc(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        if request.method() != HttpMethod::POST {
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+            return response;
+        }
+        let methods = &self.methods;
+        // What is rare, or has a large future, is boxed: the task of every stream is as large as the largest arm.
+        match request.uri().path() {
+            "/etcdserverpb.KV/Range" => self.unary(&methods.range, peer, request, kv::range).await,
+            "/etcdserverpb.KV/Put" => self.unary(&methods.put, peer, request, kv::put).await,
+            "/etcdserverpb.KV/Txn" => self.unary(&methods.txn, peer, request, kv::txn).await,
+            "/etcdserverpb.KV/DeleteRange" => {
+                Box::pin(self.unary(&methods.delete_range, peer, request, kv::delete_range)).await
+            }
+            "/etcdserverpb.KV/RangeStream" => {
+                Box::pin(self.unary(&methods.range_stream, peer, request, kv::range_stream)).await
+            }
+            "/etcdserverpb.KV/Compact" => {
+                Box::pin(self.unary(&methods.compact, peer, request, kv::compact)).await
+            }
+            "/etcdserverpb.Watch/Watch" => Box::pin(self.watch(request)).await,
+            "/etcdserverpb.Cluster/MemberList" => {
+                Box::pin(self.unary(&methods.member_list, peer, request, cluster::member_list))
+                    .await
+            }
+            "/etcdserverpb.Maintenance/Status" => {
+                Box::pin(self.unary(&methods.status, peer, request, maintenance::status)).await
+            }
+            "/etcdserverpb.Maintenance/Alarm" => {
+                Box::pin(self.unary(&methods.alarm, peer, request, maintenance::alarm)).await
+            }
+            "/grpc.health.v1.Health/Check" => {
+                Box::pin(self.unary(&methods.health_check, peer, request, health::check)).await
+            }
+            "/grpc.health.v1.Health/Watch" => {
+                Box::pin(self.unary(&methods.health_watch, peer, request, health::watch)).await
+            }
+            path => codec::refuse(&unimplemented::refusal(path)),
+        }
+    }
+
+    /// Reads the one message of a call, has it handled, and counts.
+    async fn unary<M, H>(
+        &self,
+        method: &GrpcMethod,
+        peer: &Peer,
+        request: Request<Incoming>,
+        handler: H,
+    ) -> Response<Body>
+    where
+        M: Message + Default,
+        H: AsyncFnOnce(&Self, &Context, M) -> Result<Outcome, Status>,
+    {
+        method.started.inc();
+        let outcome = match self.open(method, peer, request).await {
+            Ok((context, message)) => {
+                let outcome = handler(self, &context, message).await;
+                if method.is_timed() {
+                    method.took(context.elapsed());
+                }
+                match outcome {
+                    // The client's own deadline has another code than the server's.
+                    Err(status) if status == error::TIMEOUT && context.is_client_deadline => {
+                        Err(error::DEADLINE_EXCEEDED)
+                    }
+                    outcome => outcome,
+                }
+            }
+            Err(status) => Err(status),
+        };
+        match outcome {
+            Ok(outcome) => {
+                method.handled(Code::Ok);
+                if outcome.sent > 0 {
+                    method.sent(outcome.sent);
+                }
+                codec::respond(outcome.body)
+            }
+            Err(status) => {
+                method.handled(status.code());
+                codec::refuse(&status)
+            }
+        }
+    }
+
+    /// Everything before the handler: metadata, then the message.
+    async fn open<M: Message + Default>(
+        &self,
+        method: &GrpcMethod,
+        peer: &Peer,
+        request: Request<Incoming>,
+    ) -> Result<(Context, M), Status> {
+        let client_timeout = self.metadata(request.headers())?;
+        let own_timeout = self.options.request_timeout;
+        let limit = self.options.max_request_bytes + RECEIVE_SLACK;
+        // The message nearly always is here with its headers; only if not, a timer guards the wait.
+        let encoded = promptly(codec::read(request.into_body(), limit), own_timeout).await??;
+        let received = encoded.len();
+        method.received(received);
+        let message = M::decode(encoded).map_err(|_| error::MALFORMED)?;
+        let context = Context {
+            call: Call::new(client_timeout.map_or(own_timeout, |timeout| timeout.min(own_timeout))),
+            received,
+            started: Instant::now(),
+            peer: peer.address,
+            is_client_deadline: client_timeout.is_some_and(|timeout| timeout < own_timeout),
+        };
+        Ok((context, message))
+    }
+
+    /// Checks what a client tells besides the message; gives its timeout back.
+    fn metadata(&self, headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+        let mut timeout = None;
+        for (name, value) in headers {
+            match name.as_str() {
+                "grpc-timeout" => timeout = value.to_str().ok().and_then(parse_timeout),
+                "hasleader" if value == "true" && !self.node.status().has_leader => {
+                    return Err(error::NO_LEADER);
+                }
+                "client-api-version" if std::str::from_utf8(value.as_bytes()).is_err() => {
+                    return Err(error::INVALID_CLIENT_API_VERSION);
+                }
+                _ => {}
+            }
+        }
+        Ok(timeout)
+    }
+
+    async fn watch(&self, request: Request<Incoming>) -> Response<Body> {
+        let method = &self.methods.watch;
+        method.started.inc();
+        if let Err(status) = self.metadata(request.headers()) {
+            method.handled(status.code());
+            return codec::refuse(&status);
+        }
+        watch::serve(&self.node, request).await
+    }
+}
+
+impl Serve for Service {
+    async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        if is_grpc(&request) {
+            self.grpc(peer, request).await
+        } else {
+            Box::pin(self.endpoints.respond(request))
+                .await
+                .map(|body| Body::Other(Box::pin(body)))
+        }
+    }
+}
+
+/// gRPC needs HTTP/2 and says so in its content type, which may go on after `+` or `;`.
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    request.version() == Version::HTTP_2
+        && request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Polls once before it arms a timer.
+async fn promptly<F: Future>(future: F, limit: Duration) -> Result<F::Output, Status> {
+    let mut future = pin!(future);
+    let first = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+    match first {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => tokio::time::timeout(limit, future)
+            .await
+            .map_err(|_| error::DEADLINE_EXCEEDED),
+    }
+}
+
+/// Reads a `grpc-timeout`: up to eight digits and a unit. What is not one counts as none.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (unit, digits) = text.as_bytes().split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount = digits
+        .iter()
+        .fold(0, |amount, digit| amount * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(Duration::from_secs(amount * 3600)),
+        b'M' => Some(Duration::from_secs(amount * 60)),
+        b'S' => Some(Duration::from_secs(amount)),
+        b'm' => Some(Duration::from_millis(amount)),
+        b'u' => Some(Duration::from_micros(amount)),
+        b'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_all_units_are_read() {
+        let table = [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("99999999m", Some(Duration::from_millis(99_999_999))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("6n", Some(Duration::from_nanos(6))),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("-1S", None),
+            ("1x", None),
+            ("123456789S", None),
+        ];
+        for (text, duration) in table {
+            assert_eq!(parse_timeout(text), duration, "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_in_time_is_given_up() {
+        assert_eq!(promptly(async { 1 }, Duration::ZERO).await, Ok(1));
+        let never = promptly(std::future::pending::<()>(), Duration::from_millis(1));
+        assert_eq!(never.await, Err(error::DEADLINE_EXCEEDED));
+    }
+}

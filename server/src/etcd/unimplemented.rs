@@ -1,0 +1,79 @@
+//! The methods of etcd that are not built yet, so that a client learns which one it missed.
+
+use super::error::{self, Status};
+
+/// All of them, by the path that a request names. A method leaves this list when it gets its arm in the dispatch.
+pub const NOT_BUILT: [&str; 39] = [
+    "/etcdserverpb.Lease/LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "/etcdserverpb.Lease/LeaseLeases",
+    "/etcdserverpb.Cluster/MemberAdd",
+    "/etcdserverpb.Cluster/MemberRemove",
+    "/etcdserverpb.Cluster/MemberUpdate",
+    "/etcdserverpb.Cluster/MemberPromote",
+    "/etcdserverpb.Maintenance/Defragment",
+    "/etcdserverpb.Maintenance/Hash",
+    "/etcdserverpb.Maintenance/HashKV",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/etcdserverpb.Maintenance/MoveLeader",
+    "/etcdserverpb.Maintenance/Downgrade",
+    "/etcdserverpb.Auth/AuthEnable",
+    "/etcdserverpb.Auth/AuthDisable",
+    "/etcdserverpb.Auth/AuthStatus",
+    "/etcdserverpb.Auth/Authenticate",
+    "/etcdserverpb.Auth/UserAdd",
+    "/etcdserverpb.Auth/UserGet",
+    "/etcdserverpb.Auth/UserList",
+    "/etcdserverpb.Auth/UserDelete",
+    "/etcdserverpb.Auth/UserChangePassword",
+    "/etcdserverpb.Auth/UserGrantRole",
+    "/etcdserverpb.Auth/UserRevokeRole",
+    "/etcdserverpb.Auth/RoleAdd",
+    "/etcdserverpb.Auth/RoleGet",
+    "/etcdserverpb.Auth/RoleList",
+    "/etcdserverpb.Auth/RoleDelete",
+    "/etcdserverpb.Auth/RoleGrantPermission",
+    "/etcdserverpb.Auth/RoleRevokePermission",
+    "/v3lockpb.Lock/Lock",
+    "/v3lockpb.Lock/Unlock",
+    "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Proclaim",
+    "/v3electionpb.Election/Leader",
+    "/v3electionpb.Election/Observe",
+    "/v3electionpb.Election/Resign",
+];
+
+/// The refusal of a path that has no arm in the dispatch.
+pub(super) fn refusal(path: &str) -> Status {
+    if NOT_BUILT.contains(&path) {
+        error::not_built(path.rsplit('/').next().unwrap_or(path))
+    } else {
+        error::unknown_method(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_known_method_is_named_and_an_unknown_one_is_not_claimed() {
+        let known = refusal("/etcdserverpb.Lease/LeaseGrant");
+        assert_eq!(known.code(), Code::Unimplemented);
+        assert_eq!(known.text(), "holdfast: LeaseGrant is not built yet");
+        let unknown = refusal("/etcdserverpb.Lease/Nothing");
+        assert_eq!(unknown.code(), Code::Unimplemented);
+        assert_eq!(
+            unknown.text(),
+            "unknown method Nothing for service etcdserverpb.Lease"
+        );
+        assert_eq!(
+            refusal("/nothing").text(),
+            "malformed method name: \"/nothing\""
+        );
+    }
+}

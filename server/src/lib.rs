@@ -1,0 +1,23 @@
+//! A Holdfast node: everything with a socket, a timer or a task.
+//!
+//! The only door from the services inward is [`node::Node`]. openraft is named in `raft/` alone,
+//! RocksDB in `store` alone, etcd's error texts in `etcd/error.rs` alone.
+
+pub mod config;
+pub mod data_dir;
+pub mod dump;
+pub mod etcd;
+pub mod exec;
+pub mod http;
+pub mod identity;
+pub mod listen;
+pub mod logging;
+pub mod metrics;
+pub mod node;
+pub mod raft;
+pub mod shard;
+pub mod start;
+pub mod watch;
+
+pub use config::Config;
+pub use start::{Running, start};

@@ -1,0 +1,31 @@
+//! The `holdfast` binary.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use server::config::Invocation;
+use server::{dump, start};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a command line that is not understood ends with, as etcd's does.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Invocation::of_process() {
+        Ok(Invocation::Run(config)) => start::run(*config),
+        Ok(Invocation::Dump(options)) => dump::run(&options),
+        Ok(Invocation::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            let _ = writeln!(
+                io::stderr(),
+                "holdfast: {error}\nRun 'holdfast --help' for all flags."
+            );
+            ExitCode::from(USAGE)
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The only door inward: propose, read, watch, ask how the node is.
+//!
+//! Not generic and cheap to clone; what runs underneath (tokio or the simulation, RocksDB or memory)
+//! is decided where a node is started.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use proto::command::Command;
+use proto::command::command::Op;
+use proto::etcd::etcdserverpb::ResponseHeader;
+use store::{Answer, Reader, Refusal, StateEngine};
+
+use crate::metrics::Metrics;
+use crate::raft::Core;
+use crate::watch::Hub;
+
+/// On whose behalf and until when: the context of every call.
+#[derive(Debug)]
+pub struct Call {
+    /// The authenticated user, if there is one.
+    pub principal: Option<Arc<str>>,
+    /// How long the caller waits at most.
+    pub timeout: Duration,
+    /// Joins the log lines of one request.
+    pub trace_id: u64,
+    /// Where the time went, filled in as the call goes on.
+    pub timings: Timings,
+}
+
+/// Where the time of a write went, for the slow-request log. In microseconds.
+#[derive(Debug, Default)]
+pub struct Timings {
+    queued: AtomicU32,
+    committed: AtomicU32,
+    applied: AtomicU32,
+}
+
+impl Timings {
+    /// Waiting for its turn, getting into the log of a quorum, and being applied.
+    pub fn stages(&self) -> [(&'static str, Duration); 3] {
+        let read = |stage: &AtomicU32| Duration::from_micros(stage.load(Ordering::Relaxed).into());
+        [("queued", read(&self.queued)), ("committed", read(&self.committed)), ("applied", read(&self.applied))]
+    }
+}
+
+impl Call {
+    /// A call of an unnamed user.
+    pub fn new(timeout: Duration) -> Self {
+        Self { principal: None, timeout, trace_id: 0, timings: Timings::default() }
+    }
+}
+
+/// Why a call has no answer. What a variant promises about a write matters to whoever retries.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Carried through the log and refused there: nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too much waits already; it was not proposed.
+    #[error("too many requests are waiting")]
+    TooManyRequests,
+    /// Larger than the configured limit; it was not proposed.
+    #[error("the request is too large")]
+    TooLarge,
+    /// No leader is known; it was not proposed.
+    #[error("no leader")]
+    NoLeader,
+    /// Leadership changed under it: a write may or may not happen.
+    #[error("the leader changed")]
+    LeaderChanged,
+    /// The node is stopping: a write may or may not happen.
+    #[error("the node is stopping")]
+    Stopped,
+    /// No answer in time: a write may or may not happen.
+    #[error("timed out")]
+    Timeout,
+    /// The node's own state cannot be read; the log says why.
+    #[error("the store failed: {0}")]
+    Store(Arc<str>),
+}
+
+/// What one proposal comes back with.
+pub(crate) struct Proposed {
+    pub(crate) result: Result<Answer, CallError>,
+    /// Waiting, committing, applying.
+    pub(crate) stages: [Duration; 3],
+}
+
+/// How the node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// The leader, 0 if none is known.
+    pub leader: u64,
+    /// Whether this member leads.
+    pub is_leader: bool,
+    /// Whether a leader is known.
+    pub has_leader: bool,
+    /// Whether this member does not vote.
+    pub is_learner: bool,
+    /// The current term.
+    pub term: u64,
+    /// The newest entry in the log.
+    pub last_index: u64,
+    /// The newest entry known to be committed.
+    pub committed_index: u64,
+    /// The newest entry applied.
+    pub applied_index: u64,
+    /// How often a leader appeared since the start.
+    pub leader_changes: u64,
+    /// Commands that were refused before they reached the log, or whose outcome is unknown.
+    pub failed_proposals: u64,
+    /// Commands that wait for their turn or their answer.
+    pub pending_proposals: usize,
+    /// Commands applied since the start.
+    pub applied_commands: u64,
+}
+
+/// A future that owns what it needs.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a node asks of consensus, whatever runtime that is on.
+pub(crate) trait Control: Send + Sync {
+    fn status(&self) -> NodeStatus;
+    fn shutdown(&self) -> BoxFuture<()>;
+}
+
+/// A running node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    control: Arc<dyn Control>,
+}
+
+impl Node {
+    pub(crate) fn new(core: Arc<Core>, control: Arc<dyn Control>) -> Self {
+        Self { inner: Arc::new(Inner { core, control }) }
+    }
+
+    /// Puts a write through consensus and answers once this member has applied it.
+    pub async fn propose(&self, call: &Call, op: Op) -> Result<Answer, CallError> {
+        let core = &self.inner.core;
+        let command = Command {
+            member: core.member_id,
+            boot: core.boot,
+            user: call.principal.as_deref().unwrap_or_default().to_owned(),
+            trace_id: call.trace_id,
+            op: Some(op),
+            ..Command::default()
+        };
+        let proposed = core.proposals.submit(command, core.clock.now(), call.timeout)?.await;
+        let [queued, committed, applied] = proposed.stages.map(|stage| u32::try_from(stage.as_micros()).unwrap_or(u32::MAX));
+        call.timings.queued.store(queued, Ordering::Relaxed);
+        call.timings.committed.store(committed, Ordering::Relaxed);
+        call.timings.applied.store(applied, Ordering::Relaxed);
+        proposed.result
+    }
+
+    /// Returns once a view of [`Node::reader`] taken now holds every write acknowledged before the call.
+    pub async fn read_barrier(&self, call: &Call) -> Result<(), CallError> {
+        let core = &self.inner.core;
+        core.reads.submit(core.clock.now(), call.timeout)?.await
+    }
+
+    /// Lock-free access to the applied state.
+    pub fn reader(&self) -> &Reader {
+        &self.inner.core.reader
+    }
+
+    /// Where watchers register.
+    pub fn hub(&self) -> &Hub {
+        &self.inner.core.hub
+    }
+
+    /// A response header at a revision.
+    pub fn header(&self, revision: i64) -> ResponseHeader {
+        let core = &self.inner.core;
+        ResponseHeader { cluster_id: core.cluster_id, member_id: core.member_id, revision, raft_term: core.term() }
+    }
+
+    /// How the node is.
+    pub fn status(&self) -> NodeStatus {
+        self.inner.control.status()
+    }
+
+    /// The state on disk, for its sizes.
+    pub fn engine(&self) -> &Arc<dyn StateEngine> {
+        &self.inner.core.engine
+    }
+
+    /// What is measured.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.core.metrics
+    }
+
+    /// Resolves when the node cannot go on, with the reason. It serves nothing any more then.
+    pub async fn failed(&self) -> String {
+        self.inner.core.failure().await
+    }
+
+    /// Resolves when [`Node::shutdown`] has ended.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        self.inner.core.stopped()
+    }
+
+    /// Stops consensus, flushes the state to disk and ends the workers. What waits gets an error.
+    pub async fn shutdown(&self) {
+        self.inner.control.shutdown().await;
+    }
+}

@@ -1,0 +1,151 @@
+//! The apply worker: the one writer of the state machine.
+//!
+//! For each batch, in this order: one engine batch, the view, the answers, the events to the hub.
+
+use std::io;
+use std::sync::Arc;
+
+use store::{Entry, Machine, SnapshotName, StateEngine, StoreError};
+use tokio::sync::oneshot;
+
+use super::Core;
+use crate::exec::{Queue, Work};
+
+type Done = oneshot::Sender<Result<(), io::Error>>;
+
+/// What the apply worker is asked to do.
+pub enum Job {
+    /// Apply committed entries.
+    Apply {
+        /// In log order.
+        entries: Vec<Entry>,
+        /// Told when they are applied.
+        done: Done,
+    },
+    /// Flush the state to disk.
+    Flush {
+        /// Gets the name of what is durable then; none if nothing was ever applied.
+        done: oneshot::Sender<Option<SnapshotName>>,
+        /// Told when it ended.
+        ended: Done,
+    },
+    /// Name what is durable already.
+    Durable {
+        /// Gets the name, if anything is.
+        done: oneshot::Sender<Option<SnapshotName>>,
+        /// Told when it ended.
+        ended: Done,
+    },
+    /// Replace the state by that of another engine.
+    Install {
+        /// Holds the new state.
+        source: Arc<dyn StateEngine>,
+        /// Told when it is durable.
+        done: Done,
+    },
+}
+
+/// The way to the apply worker.
+#[derive(Clone)]
+pub struct Jobs {
+    queue: Arc<Queue<Job>>,
+}
+
+impl Jobs {
+    /// Asks for a job and waits for its end.
+    pub(super) async fn run(&self, job: impl FnOnce(Done) -> Job) -> Result<(), io::Error> {
+        let (done, ended) = oneshot::channel();
+        if self.queue.push(job(done)).is_err() {
+            return Err(io::Error::other("the apply worker ended"));
+        }
+        ended.await.unwrap_or_else(|_| Err(io::Error::other("the apply worker ended")))
+    }
+
+    /// Flushes the state, as the last thing before the node ends.
+    pub(super) async fn flush(&self) {
+        let (done, _name) = oneshot::channel();
+        if let Err(error) = self.run(|ended| Job::Flush { done, ended }).await {
+            tracing::warn!(%error, "the state was not flushed; the next start replays the log instead");
+        }
+    }
+
+    /// No more jobs; the worker ends when it has done those it has.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// Owns the machine.
+pub struct ApplyWorker {
+    machine: Machine,
+    core: Arc<Core>,
+    queue: Arc<Queue<Job>>,
+}
+
+impl ApplyWorker {
+    /// A worker and the way to it.
+    pub fn new(machine: Machine, core: Arc<Core>) -> (Self, Jobs) {
+        let queue = Queue::new();
+        (Self { machine, core, queue: queue.clone() }, Jobs { queue })
+    }
+
+    fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        let outcome = self.machine.apply(entries)?;
+        self.core.set_applied(self.machine.applied(), self.machine.membership());
+        self.core.answer(outcome.answers);
+        if !outcome.changes.is_empty() {
+            self.core.hub.publish(outcome.changes);
+        }
+        Ok(())
+    }
+
+    /// A fault of the state machine cannot be worked around: what it did not apply, it must not skip.
+    fn ended(&self, done: Done, result: Result<(), StoreError>) {
+        if let Err(error) = &result {
+            self.core.stop_for(format!("the state machine failed: {error}"));
+        }
+        // A closed channel means that openraft stopped already.
+        let _ = done.send(result.map_err(io::Error::other));
+    }
+
+    fn run(&mut self, job: Job) {
+        match job {
+            Job::Apply { entries, done } => {
+                let result = self.apply(&entries);
+                self.ended(done, result);
+            }
+            Job::Flush { done, ended } => {
+                let result = self.machine.flush().map(|name| drop(done.send(name)));
+                self.ended(ended, result);
+            }
+            Job::Durable { done, ended } => {
+                let result = self.machine.durable().map(|name| drop(done.send(name)));
+                self.ended(ended, result);
+            }
+            Job::Install { source, done } => {
+                let result = self.machine.install(&*source);
+                self.core.set_applied(self.machine.applied(), self.machine.membership());
+                self.ended(done, result);
+            }
+        }
+    }
+}
+
+impl Work for ApplyWorker {
+    fn step(&mut self) -> bool {
+        let jobs = self.queue.take();
+        let any = !jobs.is_empty();
+        for job in jobs {
+            self.run(job);
+        }
+        any
+    }
+
+    fn wait(&mut self) -> bool {
+        self.queue.wait()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}

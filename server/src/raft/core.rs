@@ -1,0 +1,260 @@
+//! What the parts of a node share: its identity, its queues, and who waits for which answer.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use store::{Answered, LogId, Reader, StateEngine, StoredMembership};
+use tokio::sync::watch;
+
+use super::proposer::{Proposals, Waiter};
+use super::reads::Reads;
+use crate::exec::Clock;
+use crate::metrics::Metrics;
+use crate::node::{CallError, Proposed};
+use crate::shard::Bulk;
+use crate::watch::Hub;
+
+/// Shared by the services, the proposer, the apply worker and the raft adapters.
+pub struct Core {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) boot: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) reader: Reader,
+    pub(crate) hub: Hub,
+    pub(crate) engine: Arc<dyn StateEngine>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) proposals: Proposals,
+    pub(crate) reads: Reads,
+    pending: Mutex<BTreeMap<u64, Pending>>,
+    /// Position and membership as of the last applied entry.
+    applied: Mutex<(Option<LogId>, StoredMembership)>,
+    applied_index: AtomicU64,
+    /// Woken when `applied_index` moves; the read batcher waits here.
+    pub(crate) applied_waker: AtomicWaker,
+    /// Woken when the local log has synced more; apply waits here.
+    pub(crate) synced_waker: AtomicWaker,
+    term: Arc<AtomicU64>,
+    applied_commands: AtomicU64,
+    failure: watch::Sender<Option<String>>,
+    stopped: watch::Sender<bool>,
+}
+
+/// The commands of one entry that wait for their answers.
+struct Pending {
+    waiters: Vec<Option<Waiter>>,
+    proposed: Duration,
+    committed: Duration,
+}
+
+/// What a [`Core`] is made of.
+pub(crate) struct Parts {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) boot: u64,
+    pub(crate) term: Arc<AtomicU64>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) reader: Reader,
+    pub(crate) hub: Hub,
+    pub(crate) engine: Arc<dyn StateEngine>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) applied: (Option<LogId>, StoredMembership),
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            cluster_id: parts.cluster_id,
+            member_id: parts.member_id,
+            boot: parts.boot,
+            clock: parts.clock,
+            reader: parts.reader,
+            hub: parts.hub,
+            engine: parts.engine,
+            metrics: parts.metrics,
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            pending: Mutex::default(),
+            applied_index: AtomicU64::new(parts.applied.0.map_or(0, |id| id.index)),
+            applied: Mutex::new(parts.applied),
+            applied_waker: AtomicWaker::new(),
+            synced_waker: AtomicWaker::new(),
+            term: parts.term,
+            applied_commands: AtomicU64::new(0),
+            failure: watch::Sender::new(None),
+            stopped: watch::Sender::new(false),
+        })
+    }
+
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_term(&self, term: u64) {
+        self.term.store(term, Ordering::Relaxed);
+    }
+
+    pub(crate) fn applied(&self) -> (Option<LogId>, StoredMembership) {
+        self.applied.lock().clone()
+    }
+
+    pub(crate) fn applied_index(&self) -> u64 {
+        self.applied_index.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn applied_commands(&self) -> u64 {
+        self.applied_commands.load(Ordering::Relaxed)
+    }
+
+    /// Publishes how far the state machine is. Called after its view is published, before answers.
+    pub(crate) fn set_applied(&self, applied: Option<LogId>, membership: &StoredMembership) {
+        {
+            let mut current = self.applied.lock();
+            current.0 = applied;
+            if current.1 != *membership {
+                current.1 = membership.clone();
+            }
+        }
+        self.applied_index.store(applied.map_or(0, |id| id.index), Ordering::Release);
+        self.applied_waker.wake();
+    }
+
+    /// Remembers who waits for the commands of an entry, numbered from `first`.
+    pub(crate) fn expect(&self, first: u64, waiters: Vec<Waiter>) {
+        let pending = Pending {
+            waiters: waiters.into_iter().map(Some).collect(),
+            proposed: self.clock.now(),
+            committed: Duration::ZERO,
+        };
+        self.pending.lock().insert(first, pending);
+    }
+
+    /// Notes when an entry was committed.
+    pub(crate) fn committed(&self, first: u64) {
+        let now = self.clock.now();
+        if let Some(pending) = self.pending.lock().get_mut(&first) {
+            pending.committed = now;
+        }
+    }
+
+    /// Hands answers to those who wait here for them.
+    pub(crate) fn answer(&self, answers: Vec<Answered>) {
+        self.applied_commands.fetch_add(answers.len() as u64, Ordering::Relaxed);
+        let now = self.clock.now();
+        let mut bulk = Bulk::default();
+        let mut entry: Option<(std::vec::IntoIter<Option<Waiter>>, Duration, Duration)> = None;
+        let mut next = 0;
+        for answered in answers {
+            // Another member's commands, or this one's from before a restart: nobody waits here.
+            if answered.member != self.member_id || answered.boot != self.boot {
+                continue;
+            }
+            // The commands of one entry are numbered without gaps and applied in that order.
+            if answered.sequence != next || entry.as_ref().is_none_or(|(rest, ..)| rest.len() == 0) {
+                entry = self.pending.lock().remove(&answered.sequence).map(|pending| {
+                    let committed = pending.committed.max(pending.proposed);
+                    (pending.waiters.into_iter(), pending.proposed, committed)
+                });
+            }
+            next = answered.sequence + 1;
+            let Some((rest, proposed, committed)) = &mut entry else { continue };
+            if let Some(Some(waiter)) = rest.next() {
+                let stages = [
+                    proposed.saturating_sub(waiter.since),
+                    committed.saturating_sub(*proposed),
+                    now.saturating_sub(*committed),
+                ];
+                let result = answered.outcome.map_err(CallError::Refused);
+                bulk.add(waiter.reply, Proposed { result, stages });
+            }
+        }
+        bulk.send();
+    }
+
+    /// Gives up on the commands of an entry.
+    pub(crate) fn fail(&self, first: u64, error: &CallError) {
+        let Some(pending) = self.pending.lock().remove(&first) else { return };
+        let mut bulk = Bulk::default();
+        for waiter in pending.waiters.into_iter().flatten() {
+            self.proposals.count_failed();
+            bulk.add(waiter.reply, Proposed { result: Err(error.clone()), stages: [Duration::ZERO; 3] });
+        }
+        bulk.send();
+    }
+
+    /// Gives up on everything that waits.
+    pub(crate) fn fail_all(&self, error: &CallError) {
+        let firsts: Vec<u64> = self.pending.lock().keys().copied().collect();
+        for first in firsts {
+            self.fail(first, error);
+        }
+        self.proposals.close(error);
+        self.reads.close(error);
+    }
+
+    /// Answers those whose time is up. A command may still be applied; nobody waits for it then.
+    pub(crate) fn expire(&self) {
+        let now = self.clock.now();
+        let mut bulk = Bulk::default();
+        for pending in self.pending.lock().values_mut() {
+            for waiter in &mut pending.waiters {
+                if waiter.as_ref().is_some_and(|waiter| waiter.deadline <= now)
+                    && let Some(waiter) = waiter.take()
+                {
+                    self.proposals.count_failed();
+                    bulk.add(waiter.reply, Proposed { result: Err(CallError::Timeout), stages: [Duration::ZERO; 3] });
+                }
+            }
+        }
+        bulk.send();
+        self.proposals.expire(now);
+        self.reads.expire(now);
+    }
+
+    /// How many commands wait for an answer.
+    pub(crate) fn pending_commands(&self) -> usize {
+        self.pending.lock().values().map(|pending| pending.waiters.len()).sum::<usize>() + self.proposals.len()
+    }
+
+    /// The node cannot go on: says why once, and lets nobody wait.
+    pub(crate) fn stop_for(&self, reason: String) {
+        let first = self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                *failure = Some(reason.clone());
+            }
+            first
+        });
+        if first {
+            tracing::error!(%reason, "the node stops: it cannot keep its promises any more");
+        }
+        self.fail_all(&CallError::Stopped);
+    }
+
+    pub(crate) fn set_stopped(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Resolves when the node has stopped; owns what it needs.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut receiver = self.stopped.subscribe();
+        async move {
+            // An error means that the node itself is gone.
+            let _ = receiver.wait_for(|&stopped| stopped).await;
+        }
+    }
+
+    pub(crate) async fn failure(&self) -> String {
+        let mut receiver = self.failure.subscribe();
+        match receiver.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The sender lives in `self`.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Starts a node's consensus, keeps its log short, and stops it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{AsyncRuntime, ServerState, SnapshotPolicy};
+use store::log::{Log, Worker};
+use store::{Machine, StateEngine, StoreError};
+
+use super::apply::{ApplyWorker, Jobs};
+use super::core::Parts;
+use super::log_storage::LogStorage;
+use super::network::Peers;
+use super::state_machine::StateMachine;
+use super::{Core, RaftOf, proposer, reads};
+use crate::exec::{Clock, Exec, Work};
+use crate::metrics::Metrics;
+use crate::node::{BoxFuture, Call, CallError, Control, Node, NodeStatus};
+use crate::watch::Hub;
+
+/// How often the node looks for calls whose time is up and for a log that grew too long.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a node is made of.
+pub struct NodeOptions {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// How often this data folder was started; numbers the proposals of this run.
+    pub boot: u64,
+    /// The raft term, shared with whoever writes response headers.
+    pub term: Arc<AtomicU64>,
+    /// An election starts after 1.0 to 1.2 times this without a leader.
+    pub election_timeout: Duration,
+    /// How often a leader makes itself heard.
+    pub heartbeat: Duration,
+    /// The state is flushed to disk once the log has grown by this, so that a restart replays little.
+    pub flush_log_bytes: u64,
+    /// Log kept behind the last flush, for members that are away for a while.
+    pub keep_log_bytes: u64,
+    /// The state.
+    pub machine: Machine,
+    /// Where the state is kept.
+    pub engine: Arc<dyn StateEngine>,
+    /// The log.
+    pub log: Log,
+    /// Its writer.
+    pub log_worker: Worker,
+    /// Where events go.
+    pub hub: Hub,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// How workers are run.
+    pub exec: Arc<dyn Exec>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Consensus refused its configuration or its stored state.
+    #[error("consensus did not start: {0}")]
+    Consensus(String),
+    /// The machine refused a thread.
+    #[error("cannot start a thread")]
+    Thread(#[from] io::Error),
+    /// The state on disk and the log do not fit each other.
+    #[error("the state on disk has applied log entry {applied}, but the log ends at {last}: one of them was copied back or lost; restore both from the same time")]
+    AheadOfLog {
+        /// The newest entry in the state.
+        applied: u64,
+        /// The newest entry in the log.
+        last: u64,
+    },
+    /// The log no longer holds what the state still needs.
+    #[error("the log begins after entry {purged}, but the state on disk ends at {applied}: the state was copied back or lost; restore both from the same time")]
+    BehindLog {
+        /// The newest entry in the state.
+        applied: u64,
+        /// The newest entry no longer in the log.
+        purged: u64,
+    },
+    /// No leader within the time a start may take.
+    #[error("no leader was elected: {0}")]
+    NoLeader(CallError),
+}
+
+pub(super) struct LogWork(pub(super) Worker);
+
+impl Work for LogWork {
+    fn step(&mut self) -> bool {
+        self.0.run_once() > 0
+    }
+
+    fn wait(&mut self) -> bool {
+        self.0.wait()
+    }
+
+    fn has_work(&self) -> bool {
+        self.0.has_work()
+    }
+
+    fn run(self: Box<Self>) {
+        self.0.run();
+    }
+}
+
+/// A node's consensus on one runtime.
+struct Driver<R: AsyncRuntime> {
+    raft: RaftOf<R>,
+    core: Arc<Core>,
+    jobs: Jobs,
+    log: Log,
+    exec: Arc<dyn Exec>,
+    flush_log_bytes: u64,
+    keep_log_bytes: u64,
+    leader_changes: AtomicU64,
+    stopping: AtomicBool,
+}
+
+/// Starts a node on the current runtime. It serves once this returns: it leads or follows, and has applied
+/// everything that was committed before it stopped.
+pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartError> {
+    check_agreement(&options)?;
+    let log = options.log.clone();
+    let core = Core::new(Parts {
+        cluster_id: options.cluster_id,
+        member_id: options.member_id,
+        boot: options.boot,
+        term: options.term,
+        clock: options.clock,
+        reader: options.machine.reader(),
+        hub: options.hub,
+        engine: options.engine,
+        metrics: options.metrics,
+        applied: (options.machine.applied(), options.machine.membership().clone()),
+    });
+    let (apply, jobs) = ApplyWorker::new(options.machine, core.clone());
+    options.exec.start("wal", Box::new(LogWork(options.log_worker)));
+    options.exec.start("apply", Box::new(apply));
+
+    let config = config(options.cluster_id, options.election_timeout, options.heartbeat);
+    let config = config.validate().map_err(|error| StartError::Consensus(error.to_string()))?;
+    let raft = RaftOf::<R>::new(
+        options.member_id,
+        Arc::new(config),
+        Peers,
+        LogStorage::new(log.clone(), Some(core.clone())),
+        StateMachine::new(core.clone(), jobs.clone(), Some(log.clone())),
+    )
+    .await
+    .map_err(|error| StartError::Consensus(error.to_string()))?;
+
+    let initialized = raft.is_initialized().await.map_err(|error| StartError::Consensus(error.to_string()))?;
+    if initialized {
+        // A member that is alone needs nobody's vote: it need not wait for an election timeout.
+        let alone = raft.metrics().borrow_watched().membership_config.voter_ids().eq([options.member_id]);
+        if alone {
+            raft.trigger().elect(false).await.map_err(|error| StartError::Consensus(error.to_string()))?;
+        }
+    } else {
+        let members = BTreeSet::from([options.member_id]);
+        raft.initialize(members).await.map_err(|error| StartError::Consensus(error.to_string()))?;
+    }
+
+    let driver = Arc::new(Driver::<R> {
+        raft: raft.clone(),
+        core: core.clone(),
+        jobs,
+        log,
+        exec: options.exec,
+        flush_log_bytes: options.flush_log_bytes,
+        keep_log_bytes: options.keep_log_bytes,
+        leader_changes: AtomicU64::new(0),
+        stopping: AtomicBool::new(false),
+    });
+    // Detached: each ends when the node stops.
+    drop(R::spawn(proposer::run::<R>(raft.clone(), core.clone())));
+    drop(R::spawn(reads::run::<R>(raft, core.clone())));
+    drop(R::spawn(follow_metrics(driver.clone())));
+    drop(R::spawn(look_after(driver.clone())));
+
+    let node = Node::new(core, driver);
+    wait_until_serving::<R>(&node).await?;
+    Ok(node)
+}
+
+/// Starts a node on a tokio runtime and thread of its own: consensus must not wait behind connections.
+pub fn run_tokio(options: NodeOptions) -> Result<Node, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (started, result) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("raft".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let node = start::<openraft::impls::TokioRuntime>(options).await;
+            let stopped = node.as_ref().ok().map(Node::stopped);
+            // The receiver waits below.
+            let _ = started.send(node);
+            if let Some(stopped) = stopped {
+                stopped.await;
+            }
+        });
+    })?;
+    result.recv().unwrap_or_else(|_| Err(StartError::Consensus("its thread ended".to_owned())))
+}
+
+fn config(cluster_id: u64, election: Duration, heartbeat: Duration) -> openraft::Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(election);
+    openraft::Config {
+        cluster_name: format!("{cluster_id:x}"),
+        // A follower stands for election after lease + random timeout, and the lease is the maximum: so an
+        // election starts after 1.0 to 1.2 times the flag's value.
+        election_timeout_min: election * 4 / 10,
+        election_timeout_max: election * 6 / 10,
+        heartbeat_interval: millis(heartbeat),
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 4096,
+        // By log bytes, here; openraft counts entries, and ours are batches.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        purge_batch_size: 1,
+        enable_pre_vote: Some(true),
+        // A leader restored in its old term could give log ids a second time that followers hold already.
+        enable_leader_restore: Some(false),
+        // Without it, an old leader in a bridge partition blocks elections for ever.
+        quorum_loss_probe_interval: Some(election * 2),
+        ..openraft::Config::default()
+    }
+}
+
+/// State and log must be of the same past.
+fn check_agreement(options: &NodeOptions) -> Result<(), StartError> {
+    let applied = options.machine.applied().map_or(0, |id| id.index);
+    let last = options.log.last().map_or(0, |id| id.index);
+    let purged = options.log.last_purged().map_or(0, |id| id.index);
+    let last = last.max(purged);
+    if applied > last {
+        return Err(StartError::AheadOfLog { applied, last });
+    }
+    if applied < purged {
+        return Err(StartError::BehindLog { applied, purged });
+    }
+    Ok(())
+}
+
+/// A linearizable read works: there is a leader, and what was committed is applied.
+async fn wait_until_serving<R: AsyncRuntime>(node: &Node) -> Result<(), StartError> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let mut error = CallError::NoLeader;
+    let mut waited = Duration::ZERO;
+    while waited < LIMIT {
+        match node.read_barrier(&Call::new(LIMIT)).await {
+            Ok(()) => return Ok(()),
+            Err(CallError::Stopped) => return Err(StartError::NoLeader(CallError::Stopped)),
+            Err(other) => error = other,
+        }
+        let pause = Duration::from_millis(2);
+        R::sleep(pause).await;
+        waited += pause;
+    }
+    Err(StartError::NoLeader(error))
+}
+
+/// Keeps the shared figures current.
+async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
+    let mut metrics = driver.raft.server_metrics();
+    let mut leader = None;
+    loop {
+        {
+            let now = metrics.borrow_watched();
+            driver.core.set_term(now.vote.leader_id.term);
+            if now.current_leader.is_some() && now.current_leader != leader {
+                driver.leader_changes.fetch_add(1, Ordering::Relaxed);
+            }
+            leader = now.current_leader;
+        }
+        if metrics.changed().await.is_err() {
+            if !driver.stopping.load(Ordering::Acquire) {
+                driver.core.stop_for("consensus ended by itself; the lines before say why".to_owned());
+            }
+            return;
+        }
+    }
+}
+
+/// Flushes when the log has grown, drops log that nobody needs, and ends calls whose time is up.
+async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
+    let mut asked: u64 = 0;
+    while !driver.stopping.load(Ordering::Acquire) {
+        R::sleep(TICK).await;
+        driver.core.expire();
+        let (snapshot, applied) = {
+            let receiver = driver.raft.metrics();
+            let metrics = receiver.borrow_watched();
+            (metrics.snapshot, metrics.last_applied.map_or(0, |id| id.index))
+        };
+        let flushed = snapshot.map_or(0, |id| id.index);
+        // One flush at a time: the next is asked for when the last one has a name.
+        if asked <= flushed && applied > flushed && driver.log.bytes_since(flushed) > driver.flush_log_bytes {
+            asked = applied;
+            if driver.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+        if let Some(upto) = driver.purgeable(flushed)
+            && driver.raft.trigger().purge_log(upto).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+impl<R: AsyncRuntime> Driver<R> {
+    /// The last entry before the stretch of log that is kept, if it can go.
+    fn purgeable(&self, flushed: u64) -> Option<u64> {
+        let first = self.log.last_purged().map_or(0, |id| id.index + 1);
+        let excess = self.log.bytes_since(first.saturating_sub(1));
+        // Files go only whole: there is nothing to gain from purging more often.
+        if flushed <= first || excess < self.keep_log_bytes.saturating_mul(2) {
+            return None;
+        }
+        let (mut low, mut high) = (first, flushed);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if self.log.bytes_since(middle) >= self.keep_log_bytes { low = middle } else { high = middle - 1 }
+        }
+        (low > first).then_some(low)
+    }
+}
+
+impl<R: AsyncRuntime> Control for Driver<R> {
+    fn status(&self) -> NodeStatus {
+        let receiver = self.raft.metrics();
+        let metrics = receiver.borrow_watched();
+        let member_id = self.core.member_id;
+        NodeStatus {
+            cluster_id: self.core.cluster_id,
+            member_id,
+            leader: metrics.current_leader.unwrap_or(0),
+            is_leader: metrics.state == ServerState::Leader,
+            has_leader: metrics.current_leader.is_some(),
+            is_learner: metrics.membership_config.membership().learner_ids().any(|id| id == member_id),
+            term: metrics.current_term,
+            last_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: self.log.committed().map_or(0, |id| id.index).max(self.core.applied_index()),
+            applied_index: self.core.applied_index(),
+            leader_changes: self.leader_changes.load(Ordering::Relaxed),
+            failed_proposals: self.core.proposals.failed(),
+            pending_proposals: self.core.pending_commands(),
+            applied_commands: self.core.applied_commands(),
+        }
+    }
+
+    fn shutdown(&self) -> BoxFuture<()> {
+        self.stopping.store(true, Ordering::Release);
+        let (raft, core, jobs, log, exec) =
+            (self.raft.clone(), self.core.clone(), self.jobs.clone(), self.log.clone(), self.exec.clone());
+        Box::pin(async move {
+            core.proposals.close(&CallError::Stopped);
+            if let Err(error) = raft.shutdown().await {
+                tracing::warn!(%error, "consensus did not end cleanly");
+            }
+            core.fail_all(&CallError::Stopped);
+            // So that the next start replays nothing.
+            jobs.flush().await;
+            jobs.close();
+            log.close();
+            core.hub.close();
+            exec.join();
+            core.set_stopped();
+        })
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Consensus(error.to_string())
+    }
+}

@@ -1,0 +1,30 @@
+//! Consensus: the only folder that names openraft.
+//!
+//! - `types`: openraft's type configuration over the runtime, and conversions.
+//! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
+//! - `proposer`, `reads`: batch what waits into entries and read points.
+//! - `apply`: the worker that owns the machine.
+//! - `core`: what these share. `driver`: puts them together and looks after the log's length.
+
+pub mod apply;
+mod core;
+mod driver;
+mod log_storage;
+mod network;
+mod proposer;
+mod reads;
+mod state_machine;
+#[cfg(test)]
+mod suite;
+mod types;
+
+pub use core::Core;
+pub use driver::{NodeOptions, StartError, run_tokio, start};
+pub use log_storage::{LogReader, LogStorage};
+pub use state_machine::{SnapshotHandle, StateMachine};
+pub use types::Types;
+
+/// The runtime interface that consensus runs on; the simulation implements it.
+pub use openraft::AsyncRuntime;
+
+type RaftOf<R> = openraft::Raft<Types<R>, StateMachine>;

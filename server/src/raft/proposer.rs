@@ -1,0 +1,245 @@
+//! Everything that waits becomes one raft entry: the costs of consensus are paid once for each batch.
+//!
+//! No timer: a lone command goes at once. Under load, what queued up while the entries before were on
+//! their way into the log goes together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+use openraft::{AsyncRuntime, OptionalSend};
+use parking_lot::Mutex;
+use prost::Message;
+use proto::command::{Batch, Command};
+
+use super::types::{Commands, RaftLogId, Types};
+use super::{Core, RaftOf};
+use crate::node::{CallError, Proposed};
+use crate::shard::{Bulk, Reply, Waiting, reply};
+
+/// Format of the command envelope that this version writes.
+const FORMAT: u32 = 1;
+/// Feature level that this version writes; raised when a command is added.
+const FEATURE_LEVEL: u32 = 1;
+/// Entries on their way into the log. One would leave the disk idle while the next is encoded; more
+/// would only make the entries smaller.
+const MAX_IN_FLIGHT: usize = 2;
+/// An entry is closed once it is this large, so that replication and apply go in steps.
+const MAX_ENTRY_BYTES: usize = 1 << 20;
+/// Beyond this many waiting commands a caller is told to come back later.
+const MAX_WAITING: usize = 50_000;
+/// Beyond this many waiting bytes, too.
+const MAX_WAITING_BYTES: usize = 256 << 20;
+
+/// Who waits for a command's answer.
+pub(crate) struct Waiter {
+    pub(crate) reply: Reply<Proposed>,
+    pub(crate) since: Duration,
+    pub(crate) deadline: Duration,
+}
+
+/// Commands that wait for their turn.
+#[derive(Default)]
+pub(crate) struct Proposals {
+    queue: Mutex<Queue>,
+    /// The proposer waits here for commands and for room in flight.
+    waker: AtomicWaker,
+    in_flight: AtomicUsize,
+    failed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    commands: Vec<(Command, Waiter)>,
+    bytes: usize,
+    closed: Option<CallError>,
+}
+
+impl Proposals {
+    /// Queues a command; the future resolves with its answer.
+    pub(crate) fn submit(&self, command: Command, now: Duration, timeout: Duration) -> Result<Waiting<Proposed>, CallError> {
+        let bytes = command.encoded_len();
+        let (reply, waiting) = reply();
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            if let Some(error) = &queue.closed {
+                self.count_failed();
+                return Err(error.clone());
+            }
+            if queue.commands.len() >= MAX_WAITING || queue.bytes >= MAX_WAITING_BYTES {
+                self.count_failed();
+                return Err(CallError::TooManyRequests);
+            }
+            queue.bytes += bytes;
+            queue.commands.push((command, Waiter { reply, since: now, deadline: now + timeout }));
+            queue.commands.len() == 1
+        };
+        // With commands in flight the proposer looks again by itself when there is room.
+        if was_empty && self.in_flight.load(Ordering::SeqCst) < MAX_IN_FLIGHT {
+            self.waker.wake();
+        }
+        Ok(waiting)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.lock().commands.len()
+    }
+
+    pub(crate) fn count_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Takes nothing more and answers what waits with the error.
+    pub(crate) fn close(&self, error: &CallError) {
+        let commands = {
+            let mut queue = self.queue.lock();
+            queue.closed = Some(error.clone());
+            queue.bytes = 0;
+            std::mem::take(&mut queue.commands)
+        };
+        let mut bulk = Bulk::default();
+        for (_, waiter) in commands {
+            self.count_failed();
+            bulk.add(waiter.reply, Proposed { result: Err(error.clone()), stages: [Duration::ZERO; 3] });
+        }
+        bulk.send();
+        self.waker.wake();
+    }
+
+    /// Drops commands whose callers' time is up before they were proposed.
+    pub(crate) fn expire(&self, now: Duration) {
+        let mut bulk = Bulk::default();
+        {
+            let mut queue = self.queue.lock();
+            if queue.commands.iter().all(|(_, waiter)| waiter.deadline > now) {
+                return;
+            }
+            let (late, rest) = std::mem::take(&mut queue.commands).into_iter().partition(|(_, waiter)| waiter.deadline <= now);
+            queue.commands = rest;
+            queue.bytes = queue.commands.iter().map(|(command, _)| command.encoded_len()).sum();
+            let late: Vec<(Command, Waiter)> = late;
+            for (_, waiter) in late {
+                self.count_failed();
+                bulk.add(waiter.reply, Proposed { result: Err(CallError::Timeout), stages: [Duration::ZERO; 3] });
+            }
+        }
+        bulk.send();
+    }
+
+    /// The next batch, once there are commands and room in flight; none when closed.
+    async fn next(&self) -> Option<Vec<(Command, Waiter)>> {
+        std::future::poll_fn(|context| {
+            self.waker.register(context.waker());
+            let mut queue = self.queue.lock();
+            if queue.closed.is_some() {
+                return Poll::Ready(None);
+            }
+            if queue.commands.is_empty() || self.in_flight.load(Ordering::SeqCst) >= MAX_IN_FLIGHT {
+                return Poll::Pending;
+            }
+            if queue.bytes <= MAX_ENTRY_BYTES {
+                queue.bytes = 0;
+                return Poll::Ready(Some(std::mem::take(&mut queue.commands)));
+            }
+            let mut bytes = 0;
+            let fitting = queue.commands.iter().take_while(|(command, _)| {
+                let fits = bytes < MAX_ENTRY_BYTES;
+                bytes += if fits { command.encoded_len() } else { 0 };
+                fits
+            });
+            let count = fitting.count();
+            let rest = queue.commands.split_off(count);
+            queue.bytes = queue.bytes.saturating_sub(bytes);
+            Poll::Ready(Some(std::mem::replace(&mut queue.commands, rest)))
+        })
+        .await
+    }
+
+    fn landed(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.waker.wake();
+    }
+}
+
+/// Proposes batch after batch until the node stops.
+pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
+    let mut sequence = 1;
+    while let Some(commands) = core.proposals.next().await {
+        let first = sequence;
+        let mut batch = Batch {
+            format: FORMAT,
+            feature_level: FEATURE_LEVEL,
+            leader_time_ms: core.clock.wall_ms(),
+            commands: Vec::with_capacity(commands.len()),
+        };
+        let mut waiters = Vec::with_capacity(commands.len());
+        for (mut command, waiter) in commands {
+            command.sequence = sequence;
+            sequence += 1;
+            batch.commands.push(command);
+            waiters.push(waiter);
+        }
+        let encoded = Commands(batch.encode_to_vec().into());
+        core.expect(first, waiters);
+        core.proposals.in_flight.fetch_add(1, Ordering::SeqCst);
+        let responder = Responder { core: core.clone(), first, in_flight: true, error: error_of::<R> };
+        if let Err(error) = raft.client_write_ff(encoded, Some(responder)).await {
+            core.stop_for(format!("consensus ended: {error}"));
+            return;
+        }
+    }
+}
+
+/// Hears from openraft about one entry. The answers themselves come from apply.
+pub struct Responder<T> {
+    core: Arc<Core>,
+    first: u64,
+    in_flight: bool,
+    /// None if the entry was applied.
+    error: fn(&T) -> Option<CallError>,
+}
+
+impl<T> Responder<T> {
+    fn landed(&mut self) {
+        if std::mem::take(&mut self.in_flight) {
+            self.core.proposals.landed();
+        }
+    }
+}
+
+impl<T> Drop for Responder<T> {
+    fn drop(&mut self) {
+        self.landed();
+    }
+}
+
+impl<R: AsyncRuntime, T: OptionalSend + 'static> openraft::raft::responder::Responder<Types<R>, T> for Responder<T> {
+    fn on_commit(&mut self, _: RaftLogId) {
+        self.core.committed(self.first);
+        self.landed();
+    }
+
+    fn on_complete(mut self, result: T) {
+        self.landed();
+        if let Some(error) = (self.error)(&result) {
+            self.core.fail(self.first, &error);
+        }
+    }
+}
+
+fn error_of<R: AsyncRuntime>(result: &ClientWriteResult<Types<R>>) -> Option<CallError> {
+    match result {
+        Ok(_) => None,
+        Err(ClientWriteError::ForwardToLeader(_)) => Some(CallError::NoLeader),
+        // The entry may have been committed through another leader: unknown, and never retried.
+        Err(_) => Some(CallError::LeaderChanged),
+    }
+}

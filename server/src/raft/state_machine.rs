@@ -1,0 +1,142 @@
+//! The store's machine as openraft wants it: entries go to the apply worker, a snapshot is a name.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{AsyncRuntime, OptionalSend};
+use store::log::Log;
+use store::{Entry, Payload, SnapshotName, StateEngine};
+use tokio::sync::oneshot;
+
+use super::Core;
+use super::apply::{Job, Jobs};
+use super::types::{RaftLogId, RaftStoredMembership, Types, raft_id, raft_stored_membership, store_entry};
+
+/// Entries given to the apply worker at once, in bytes: bounds what a long replay holds in memory.
+const APPLY_BYTES: usize = 4 << 20;
+
+/// Where a snapshot's content can be had. Nothing is copied until somebody asks for it.
+pub struct SnapshotHandle {
+    pub(super) engine: Arc<dyn StateEngine>,
+}
+
+/// The state machine's side of openraft.
+pub struct StateMachine {
+    core: Arc<Core>,
+    jobs: Jobs,
+    /// Entries are applied only once this log has synced them, so that the state on disk is never
+    /// ahead of the log. openraft's storage suite applies entries it never logged: none there.
+    log: Option<Log>,
+}
+
+/// Makes a snapshot: flushes the state, and names what is durable then.
+pub struct SnapshotBuilder {
+    core: Arc<Core>,
+    jobs: Jobs,
+}
+
+impl StateMachine {
+    /// openraft's view of the machine behind `jobs`.
+    pub fn new(core: Arc<Core>, jobs: Jobs, log: Option<Log>) -> Self {
+        Self { core, jobs, log }
+    }
+
+    async fn apply_now(&self, entries: Vec<Entry>) -> Result<(), io::Error> {
+        let Some(last) = entries.last().map(|entry| entry.id.index) else { return Ok(()) };
+        if let Some(log) = &self.log {
+            std::future::poll_fn(|context| {
+                self.core.synced_waker.register(context.waker());
+                if log.synced_index().is_some_and(|synced| synced >= last) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+        self.jobs.run(|done| Job::Apply { entries, done }).await
+    }
+}
+
+impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
+    type SnapshotData = SnapshotHandle;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
+        let (applied, membership) = self.core.applied();
+        Ok((applied.map(raft_id), raft_stored_membership(&membership)))
+    }
+
+    async fn apply<S>(&mut self, mut stream: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types<R>>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut entries = Vec::new();
+        let mut responders = Vec::new();
+        let mut bytes = 0;
+        while let Some((entry, responder)) = stream.try_next().await? {
+            let entry = store_entry(entry);
+            if let Payload::Commands(encoded) = &entry.payload {
+                bytes += encoded.len();
+            }
+            entries.push(entry);
+            responders.extend(responder);
+            if bytes >= APPLY_BYTES {
+                self.apply_now(std::mem::take(&mut entries)).await?;
+                bytes = 0;
+            }
+        }
+        self.apply_now(entries).await?;
+        // The callers have their answers already; these only end openraft's own bookkeeping.
+        for responder in responders {
+            responder.send(());
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { core: self.core.clone(), jobs: self.jobs.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _: &SnapshotMetaOf<Types<R>>,
+        snapshot: SnapshotHandle,
+    ) -> Result<(), io::Error> {
+        self.jobs.run(|done| Job::Install { source: snapshot.engine, done }).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types<R>, SnapshotHandle>>, io::Error> {
+        let (done, named) = oneshot::channel();
+        self.jobs.run(|ended| Job::Durable { done, ended }).await?;
+        let name = named.await.map_err(|_| ended())?;
+        Ok(name.map(|name| snapshot::<R>(&self.core, Some(&name))))
+    }
+}
+
+impl<R: AsyncRuntime> RaftSnapshotBuilder<Types<R>> for SnapshotBuilder {
+    type SnapshotData = SnapshotHandle;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types<R>, SnapshotHandle>, io::Error> {
+        let (done, named) = oneshot::channel();
+        self.jobs.run(|ended| Job::Flush { done, ended }).await?;
+        let name = named.await.map_err(|_| ended())?;
+        Ok(snapshot::<R>(&self.core, name.as_ref()))
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the apply worker ended")
+}
+
+/// Without a name: the state before the first entry.
+fn snapshot<R: AsyncRuntime>(core: &Core, name: Option<&SnapshotName>) -> SnapshotOf<Types<R>, SnapshotHandle> {
+    let meta = name.map(|name| openraft::SnapshotMeta {
+        last_log_id: Some(raft_id(name.applied)),
+        last_membership: raft_stored_membership(&name.membership),
+    });
+    openraft::Snapshot {
+        meta: meta.unwrap_or_default(),
+        snapshot: SnapshotHandle { engine: core.engine.clone() },
+    }
+}

@@ -1,0 +1,637 @@
+//! Puts a node together from its settings, says when it serves, and ends it.
+
+mod notify;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use proto::etcd::etcdserverpb::Member;
+use store::fs::RealFs;
+use store::log::{Log, LogError, LogOptions};
+use store::{Machine, StateEngine, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
+use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::exec::{Clock, Exec, SystemClock, Threads};
+use crate::http::{Endpoints, HttpOnly, Monitoring};
+use crate::listen::{self, Listeners, Plain, Serve};
+use crate::metrics::{self, Metrics, TimedEngine};
+use crate::node::Node;
+use crate::shard::Shards;
+use crate::{etcd, identity, logging, raft, watch};
+
+/// The state is flushed once the log has grown by this: what a restart replays at most, about.
+const FLUSH_LOG_BYTES: u64 = 64 << 20;
+
+/// Log kept behind the last flush, for members that are away for a while.
+const KEEP_LOG_BYTES: u64 = 64 << 20;
+
+/// How long connections may take to finish when the node stops.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a node did not start, in words for whoever started it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings do not fit this start.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log cannot be used.
+    #[error("cannot open the raft log")]
+    Log(#[from] LogError),
+    /// The database cannot be used.
+    #[error("cannot open the database in {folder}")]
+    Store {
+        /// Its folder.
+        folder: String,
+        /// What is wrong.
+        source: StoreError,
+    },
+    /// Consensus did not start.
+    #[error(transparent)]
+    Raft(#[from] raft::StartError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {url}{}", hint(.source))]
+    Listen {
+        /// The address.
+        url: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system refused a thread, a socket or the like.
+    #[error("the system refused what the node needs")]
+    System(#[from] io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another etcd or holdfast may be running; choose another port with --listen-client-urls and --advertise-client-urls)"
+        }
+        _ => "",
+    }
+}
+
+/// A node that serves.
+pub struct Running {
+    node: Node,
+    metrics: Arc<Metrics>,
+    listeners: Vec<Listeners>,
+    shards: Shards,
+    stopping: tokio::sync::watch::Sender<bool>,
+    /// Locked until the end.
+    data_dir: DataDir,
+}
+
+impl Running {
+    /// Where the first client listener is bound: the port that was chosen if the settings said 0.
+    pub fn client_addr(&self) -> SocketAddr {
+        self.addresses(0)[0]
+    }
+
+    /// Where the metrics listeners are bound.
+    pub fn metrics_addrs(&self) -> &[SocketAddr] {
+        self.addresses(METRICS)
+    }
+
+    fn addresses(&self, listener: usize) -> &[SocketAddr] {
+        self.listeners[listener].addresses()
+    }
+
+    /// The node itself.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// What the folder says of this member.
+    pub fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// Ends everything in order: no new requests, time for those that run, then consensus, with the state flushed.
+    pub async fn stop(self) {
+        notify::tell("STOPPING=1");
+        self.stopping.send_replace(true);
+        let mut until = PATIENCE;
+        for listeners in self.listeners {
+            let began = Instant::now();
+            listeners.stop(until).await;
+            until = until.saturating_sub(began.elapsed());
+        }
+        self.node.shutdown().await;
+        self.shards.stop();
+        // The figures hold the node, and the node holds the figures.
+        self.metrics.refresh_no_more();
+    }
+}
+
+/// The listeners of a node, by their place in [`Running`].
+const METRICS: usize = 2;
+
+/// Starts a node. On return it serves, and everything that was committed before it stopped is applied.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    let began = Instant::now();
+    // Sockets first: a start that cannot serve leaves no trace. Who connects now waits until the node is ready.
+    let sockets = [
+        bind(&config.listen_client_urls)?,
+        bind(&config.listen_client_http_urls)?,
+        bind(&config.listen_metrics_urls)?,
+    ];
+    let data_dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref(), || {
+        bootstrap(&config)
+    })?;
+    let Identity {
+        cluster_id,
+        member_id,
+    } = data_dir.identity();
+    if let Some(warning) = data_dir.warning() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(
+        data_dir = %config.data_dir.display(),
+        wal_dir = %data_dir.wal().display(),
+        cluster_id = format!("{cluster_id:x}"),
+        member_id = format!("{member_id:x}"),
+        boot = data_dir.boot(),
+        is_new = data_dir.is_new(),
+        "opened the data folder"
+    );
+
+    let metrics = Arc::new(Metrics::new(config.has_extensive_metrics));
+    metrics.set_member(member_id);
+    metrics.quota_bytes.set(config.quota_backend_bytes);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let exec: Arc<dyn Exec> = Arc::new(Threads::default());
+    let node = start_node(&config, &data_dir, &metrics, clock, exec)?;
+    keep_current(&metrics, &node, &config);
+    let status = node.status();
+    tracing::info!(
+        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        applied_index = status.applied_index,
+        term = status.term,
+        revision = node.reader().view().revision,
+        "recovered"
+    );
+
+    let (stopping, stops) = tokio::sync::watch::channel(false);
+    let endpoints = Arc::new(Endpoints::new(node.clone(), config.request_timeout));
+    let options = service_options(&config, member_id);
+    let service = etcd::Service::new(node.clone(), endpoints.clone(), options, stops);
+    let shards = Shards::start(config.client_shards)?;
+    let [clients, http, monitoring] = sockets;
+    let listeners = vec![
+        serve(clients, service, &shards, &config)?,
+        serve(
+            http,
+            Arc::new(HttpOnly(endpoints.clone())),
+            &shards,
+            &config,
+        )?,
+        serve(
+            monitoring,
+            Arc::new(Monitoring(endpoints)),
+            &shards,
+            &config,
+        )?,
+    ];
+    Ok(Running {
+        node,
+        metrics,
+        listeners,
+        shards,
+        stopping,
+        data_dir,
+    })
+}
+
+fn bind(urls: &[ListenUrl]) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let bind = |url: &ListenUrl| {
+        listen::bind(url.address()).map_err(|source| StartError::Listen {
+            url: url.to_string(),
+            source,
+        })
+    };
+    urls.iter().map(bind).collect()
+}
+
+/// The ids of a new cluster of this member alone.
+fn bootstrap(config: &Config) -> Result<Identity, StartError> {
+    let urls = config.bootstrap_peer_urls()?;
+    let member_id = identity::bootstrap_member_id(&urls, &config.initial_cluster_token);
+    Ok(Identity {
+        cluster_id: identity::cluster_id(&[member_id]),
+        member_id,
+    })
+}
+
+fn start_node(
+    config: &Config,
+    data_dir: &DataDir,
+    metrics: &Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    exec: Arc<dyn Exec>,
+) -> Result<Node, StartError> {
+    let Identity {
+        cluster_id,
+        member_id,
+    } = data_dir.identity();
+    let memory = &config.memory;
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+
+    let store_error = |source| StartError::Store {
+        folder: data_dir.database().display().to_string(),
+        source,
+    };
+    let engine = open_engine(&data_dir.database(), config, metrics).map_err(store_error)?;
+    let options = store::Options {
+        value_budget_bytes: bytes(memory.values),
+    };
+    let machine = Machine::open(engine.clone(), options).map_err(store_error)?;
+
+    let folder = metrics::timed_log(Arc::new(RealFs::new(data_dir.wal())), metrics.clone());
+    let options = LogOptions {
+        tail_bytes: bytes(memory.log_tail),
+        ..LogOptions::new(cluster_id, member_id)
+    };
+    let (log, log_worker, recovered) = Log::open(folder, options)?;
+    if let Some(cut) = recovered.cut {
+        tracing::warn!(
+            file = cut.file,
+            offset = cut.offset,
+            bytes = cut.bytes,
+            what = cut.what,
+            "cut the end of the log that a crash left unfinished; nothing in it was ever acknowledged"
+        );
+    }
+
+    let term = Arc::new(AtomicU64::new(0));
+    let options = watch::Options {
+        ring_bytes: bytes(memory.ring),
+        message_bytes: config.max_request_bytes + 512 * 1024,
+        progress_interval: config.watch_progress_interval,
+        ..watch::Options::default()
+    };
+    let speaker = watch::Identity {
+        cluster_id,
+        member_id,
+        term: term.clone(),
+    };
+    let (hub, hub_worker, catch_up) =
+        watch::Hub::new(machine.reader(), speaker, options, clock.clone());
+    exec.start("hub", Box::new(hub_worker));
+    exec.start("catch-up", Box::new(catch_up));
+
+    Ok(raft::run_tokio(raft::NodeOptions {
+        cluster_id,
+        member_id,
+        boot: data_dir.boot(),
+        term,
+        election_timeout: config.election_timeout,
+        heartbeat: config.heartbeat_interval,
+        // What is in memory alone needs the whole log at the next start.
+        flush_log_bytes: if cfg!(feature = "rocksdb") {
+            FLUSH_LOG_BYTES
+        } else {
+            u64::MAX
+        },
+        keep_log_bytes: KEEP_LOG_BYTES,
+        machine,
+        engine,
+        log,
+        log_worker,
+        hub,
+        metrics: metrics.clone(),
+        exec,
+        clock,
+    })?)
+}
+
+#[cfg(feature = "rocksdb")]
+fn open_engine(
+    folder: &Path,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn StateEngine>, StoreError> {
+    use store::engine::rocks::{RocksEngine, RocksOptions};
+    let options = RocksOptions {
+        memtable_bytes: usize::try_from(config.memory.memtables).unwrap_or(usize::MAX),
+        block_cache_bytes: usize::try_from(config.memory.block_cache).unwrap_or(usize::MAX),
+        ..RocksOptions::default()
+    };
+    Ok(Arc::new(TimedEngine::new(
+        RocksEngine::open(folder, &options)?,
+        metrics.clone(),
+    )))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn open_engine(
+    _: &Path,
+    _: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn StateEngine>, StoreError> {
+    Ok(Arc::new(TimedEngine::new(
+        store::engine::memory::MemoryEngine::new(),
+        metrics.clone(),
+    )))
+}
+
+fn service_options(config: &Config, member_id: u64) -> etcd::Options {
+    etcd::Options {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        request_timeout: config.request_timeout,
+        slow_request: config.slow_request,
+        quota_bytes: config.quota_backend_bytes,
+        member: Member {
+            id: member_id,
+            name: config.name.clone(),
+            peer_urls: config.initial_advertise_peer_urls.clone(),
+            client_urls: config.advertise_client_urls.clone(),
+            is_learner: false,
+        },
+    }
+}
+
+fn serve<S: Serve>(
+    sockets: Vec<std::net::TcpListener>,
+    service: Arc<S>,
+    shards: &Shards,
+    config: &Config,
+) -> Result<Listeners, StartError> {
+    let options = listen::Options {
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+        ..listen::Options::default()
+    };
+    Ok(Listeners::start(
+        sockets,
+        Plain,
+        service,
+        shards.handles(),
+        options,
+    )?)
+}
+
+/// Has the figures that others keep read at each scrape.
+fn keep_current(metrics: &Metrics, node: &Node, config: &Config) {
+    let memory = config.memory;
+    let budget = [
+        ("values", memory.values),
+        ("ring", memory.ring),
+        ("memtables", memory.memtables),
+        ("block_cache", memory.block_cache),
+        ("log_tail", memory.log_tail),
+    ];
+    for (part, bytes) in budget {
+        metrics::set(&metrics.memory_budget.with_label_values(&[part]), bytes);
+    }
+    let node = node.clone();
+    metrics.refresh_with(move |metrics| {
+        let status = node.status();
+        metrics.has_leader.set(status.has_leader.into());
+        metrics.is_leader.set(status.is_leader.into());
+        metrics.is_learner.set(status.is_learner.into());
+        metrics::advance(&metrics.leader_changes, status.leader_changes);
+        metrics::set(&metrics.proposals_committed, status.committed_index);
+        metrics::set(&metrics.proposals_applied, status.applied_index);
+        metrics::set(&metrics.proposals_pending, status.pending_proposals as u64);
+        metrics::advance(&metrics.proposals_failed, status.failed_proposals);
+
+        let view = node.reader().view();
+        metrics::set(&metrics.keys, view.index.len() as u64);
+        metrics.current_revision.set(view.revision);
+        metrics.compact_revision.set(view.compact_revision);
+        metrics::set(
+            &metrics.memory.with_label_values(&["values"]),
+            view.cached_bytes as u64,
+        );
+
+        let engine = node.engine();
+        metrics::set(&metrics.db_size, engine.size());
+        metrics::set(&metrics.db_size_in_use, engine.size_in_use());
+        for (name, figure) in engine.gauges() {
+            let part = match name {
+                "memtable_bytes" => Some("memtables"),
+                "block_cache_bytes" => Some("block_cache"),
+                "table_reader_bytes" => Some("table_readers"),
+                _ => None,
+            };
+            let gauge = match part {
+                Some(part) => metrics.memory.with_label_values(&[part]),
+                None => metrics.engine.with_label_values(&[name]),
+            };
+            metrics::set(&gauge, figure);
+        }
+
+        let watches = node.hub().stats();
+        metrics::set(
+            &metrics.watch_streams,
+            watches.streams.load(Ordering::Relaxed) as u64,
+        );
+        metrics::set(
+            &metrics.watchers,
+            watches.watchers.load(Ordering::Relaxed) as u64,
+        );
+        metrics::set(
+            &metrics.slow_watchers,
+            watches.slow_watchers.load(Ordering::Relaxed) as u64,
+        );
+        metrics::advance(&metrics.events, watches.events.load(Ordering::Relaxed));
+    });
+}
+
+/// Runs a node as a process: until a signal, or until it cannot go on.
+pub fn run(config: Config) -> ExitCode {
+    if let Err(error) = logging::start(&config.log) {
+        let _ = writeln!(io::stderr(), "holdfast: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&StartError::System(error)),
+    };
+    runtime.block_on(async {
+        // From here on a signal is an orderly end, also while the node still starts.
+        let signals = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
+        let (mut terminate, mut interrupt) = match signals {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => return fail(&StartError::System(error)),
+        };
+        announce(&config);
+        let banner = banner(&config);
+        let started = tokio::task::spawn_blocking(move || start(config)).await;
+        let running = match started.map_err(io::Error::other) {
+            Ok(Ok(running)) => running,
+            Ok(Err(error)) => return fail(&error),
+            Err(error) => return fail(&StartError::System(error)),
+        };
+        tracing::info!("ready to serve client requests");
+        for address in running.addresses(0) {
+            tracing::info!(
+                traffic = "grpc+http",
+                address = %address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+        for (listener, traffic) in [(1, "http"), (METRICS, "metrics")] {
+            for address in running.addresses(listener) {
+                tracing::info!(traffic, address = %address, "serving without encryption");
+            }
+        }
+        notify::tell("READY=1");
+        if io::stdout().is_terminal() || std::env::args_os().len() == 1 {
+            // Nobody reads it if this fails.
+            let _ = io::stdout().write_all(banner(running.client_addr()).as_bytes());
+        }
+        let failure = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            reason = running.node().failed() => Some(reason),
+        };
+        match failure {
+            None => {
+                tracing::info!("received signal; shutting down");
+                running.stop().await;
+                tracing::info!("stopped");
+                ExitCode::SUCCESS
+            }
+            // Nothing of its state can be trusted to be written any more; the log has everything acknowledged.
+            Some(reason) => {
+                tracing::error!(target: logging::FATAL, reason, "the node cannot go on");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Ends a start that failed, with a line for machines and, at a terminal, one for people.
+fn fail(error: &StartError) -> ExitCode {
+    let text = chain(error);
+    tracing::error!(target: logging::FATAL, error = text, "cannot start");
+    if io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "\nholdfast: {text}");
+    }
+    ExitCode::FAILURE
+}
+
+/// An error and what caused it, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// Says what is starting, and what of the settings does not do what its author may think.
+fn announce(config: &Config) {
+    let list = |urls: &[ListenUrl]| {
+        urls.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    tracing::info!(
+        holdfast_version = HOLDFAST_VERSION,
+        etcd_version = ETCD_VERSION,
+        name = config.name,
+        data_dir = %config.data_dir.display(),
+        listen_client_urls = list(&config.listen_client_urls),
+        advertise_client_urls = config.advertise_client_urls.join(","),
+        client_shards = config.client_shards,
+        "starting"
+    );
+    for note in &config.notes {
+        match note {
+            Note::NoEffect(place) => {
+                tracing::warn!(
+                    setting = place,
+                    "this setting is accepted but has no effect"
+                );
+            }
+            Note::UnknownVariable(variable) => {
+                tracing::warn!(variable, "unrecognized environment variable");
+            }
+            Note::ShadowedVariable(variable) => {
+                tracing::info!(
+                    variable,
+                    "this variable is set, but its flag is too, and that one counts"
+                );
+            }
+            Note::OnlyFileCounts(path) => tracing::warn!(
+                path = %path.display(),
+                "a config file is given: all other flags and variables are ignored"
+            ),
+        }
+    }
+}
+
+/// What to type next, for somebody who has just started a node by hand.
+fn banner(config: &Config) -> impl FnOnce(SocketAddr) -> String + use<> {
+    let data_dir = config.data_dir.display().to_string();
+    move |address| {
+        let etcdctl = match address.to_string().as_str() {
+            "127.0.0.1:2379" => "etcdctl".to_owned(),
+            other => format!("etcdctl --endpoints={other}"),
+        };
+        format!(
+            "\nHoldfast {HOLDFAST_VERSION} is ready on http://{address}, with its data in {data_dir}.\n\n\
+             Try it in another terminal, with etcdctl or any etcd client:\n  \
+             {etcdctl} put greeting hello\n  \
+             {etcdctl} get greeting\n  \
+             {etcdctl} watch greeting\n  \
+             curl http://{address}/health\n\n\
+             Ctrl-C ends it; the data stays. Settings: holdfast --help\n\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_names_the_endpoint_only_where_etcdctl_would_not_find_it() {
+        let text = |address: &str| banner(&Config::default())(address.parse().unwrap());
+        assert!(text("127.0.0.1:2379").contains("\n  etcdctl put greeting hello\n"));
+        assert!(
+            text("127.0.0.1:9")
+                .contains("\n  etcdctl --endpoints=127.0.0.1:9 put greeting hello\n")
+        );
+        assert!(text("127.0.0.1:9").contains("data in default.etcd"));
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let source = io::Error::from(io::ErrorKind::AddrInUse);
+        let error = StartError::Listen {
+            url: "http://127.0.0.1:1".to_owned(),
+            source,
+        };
+        let text = chain(&error);
+        assert!(
+            text.starts_with("cannot listen on http://127.0.0.1:1 (another etcd"),
+            "{text}"
+        );
+        assert!(text.ends_with(": address in use"), "{text}");
+    }
+}

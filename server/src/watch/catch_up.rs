@@ -1,0 +1,159 @@
+//! Bringing watchers forward that are behind: one read of changes serves all of them together.
+//!
+//! What the ring no longer holds is read from the store's history by a worker of its own, off the paths of apply and
+//! hub. It also matches and encodes, so that the hub only hands out the result.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use store::{ChangeSet, Reader, StoreError};
+
+use super::frame::{Batch, Response};
+use super::hub::{Command, Shared};
+use super::index::Index;
+use super::interest::Interest;
+use super::ring;
+use crate::exec::{Queue, Work};
+
+/// Revisions that one scan delivers at most, so that live watchers never wait long behind it.
+pub(super) const SCAN_REVISIONS: i64 = 1000;
+/// Revisions that one scan of history walks over at most; most of them match nothing.
+pub(super) const HISTORY_WINDOW: i64 = 10_000;
+/// A scan that came out longer than this makes the next one stop earlier.
+const SCAN_BYTES: usize = 4 * 1024 * 1024;
+const LIMIT_MAX: usize = 1000;
+
+/// Watchers that are brought forward together, grouped by what they want.
+#[derive(Default)]
+pub(super) struct Scan {
+    index: Index,
+    groups: Vec<ScanGroup>,
+    by_interest: HashMap<Arc<Interest>, usize>,
+}
+
+struct ScanGroup {
+    interest: Arc<Interest>,
+    /// Watchers by their cursor.
+    cursors: BTreeMap<i64, Vec<u64>>,
+    hits: Vec<usize>,
+}
+
+/// What some watchers with the same interest and cursor are to be told.
+pub(super) struct Told {
+    pub(super) after: i64,
+    pub(super) watchers: Vec<u64>,
+    pub(super) responses: Vec<Response>,
+}
+
+impl Scan {
+    pub(super) fn add(&mut self, interest: &Arc<Interest>, cursor: i64, watcher: u64) {
+        let number = *self.by_interest.entry(interest.clone()).or_insert_with(|| {
+            let number = self.groups.len();
+            self.index.insert(&interest.range, number);
+            self.groups.push(ScanGroup { interest: interest.clone(), cursors: BTreeMap::new(), hits: Vec::new() });
+            number
+        });
+        self.groups[number].cursors.entry(cursor).or_default().push(watcher);
+    }
+
+    /// Matches and encodes. Every watcher of the scan is in the result, also without responses.
+    pub(super) fn run(
+        mut self,
+        sets: &[Arc<ChangeSet>],
+        message_bytes: usize,
+        reader: &Reader,
+    ) -> Result<Vec<Told>, StoreError> {
+        let mut batch = Batch::new(sets);
+        for (event, key) in batch.keys().enumerate() {
+            self.index.for_each(key, |number| self.groups[number].hits.push(event));
+        }
+        let mut told = Vec::new();
+        for group in self.groups {
+            for (after, watchers) in group.cursors {
+                let events = batch.behind(&group.hits, after);
+                let responses = batch.responses(events, &group.interest, message_bytes, reader)?;
+                told.push(Told { after, watchers, responses });
+            }
+        }
+        Ok(told)
+    }
+
+    fn wants(&self, key: &[u8]) -> bool {
+        let mut is_wanted = false;
+        self.index.for_each(key, |_| is_wanted = true);
+        is_wanted
+    }
+
+    fn into_watchers(self) -> Vec<u64> {
+        self.groups.into_iter().flat_map(|group| group.cursors.into_values().flatten()).collect()
+    }
+}
+
+/// A scan of history to be made: the revisions `(after, up_to]`.
+pub(super) struct Job {
+    pub(super) scan: Scan,
+    pub(super) after: i64,
+    pub(super) up_to: i64,
+}
+
+/// How it went.
+pub(super) enum Scanned {
+    /// All changes up to a revision.
+    Told { up_to: i64, told: Vec<Told> },
+    /// Compaction was faster, for some of these watchers.
+    Compacted(Vec<u64>),
+    /// The store could not be read.
+    Fault(StoreError),
+}
+
+/// Reads history for the hub.
+pub struct CatchUpWorker {
+    jobs: Arc<Queue<Job>>,
+    shared: Arc<Shared>,
+    limit: usize,
+}
+
+impl CatchUpWorker {
+    pub(super) fn new(jobs: Arc<Queue<Job>>, shared: Arc<Shared>) -> Self {
+        Self { jobs, shared, limit: LIMIT_MAX / 8 }
+    }
+
+    fn read(&mut self, job: Job) -> Result<Scanned, StoreError> {
+        let Job { scan, after, up_to } = job;
+        let reader = &self.shared.reader;
+        let mut wants = |key: &[u8]| scan.wants(key);
+        let history = match reader.history(&reader.view(), after, up_to, self.limit, &mut wants)? {
+            Ok(history) => history,
+            // The revisions exist, so it can only be that compaction was faster.
+            Err(_) => return Ok(Scanned::Compacted(scan.into_watchers())),
+        };
+        let bytes: usize = history.sets.iter().map(|set| ring::weight(set)).sum();
+        if bytes > SCAN_BYTES {
+            self.limit = (self.limit / 2).max(1);
+        } else if bytes < SCAN_BYTES / 4 {
+            self.limit = (self.limit * 2).min(LIMIT_MAX);
+        }
+        let told = scan.run(&history.sets, self.shared.options.message_bytes, reader)?;
+        Ok(Scanned::Told { up_to: history.up_to, told })
+    }
+}
+
+impl Work for CatchUpWorker {
+    fn step(&mut self) -> bool {
+        let jobs = self.jobs.take();
+        let has_worked = !jobs.is_empty();
+        for job in jobs {
+            let scanned = self.read(job).unwrap_or_else(Scanned::Fault);
+            self.shared.command(Command::Scanned(scanned));
+        }
+        has_worked
+    }
+
+    fn wait(&mut self) -> bool {
+        self.jobs.wait()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+}

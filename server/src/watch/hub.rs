@@ -1,0 +1,377 @@
+//! The door to the fan-out: change sets and requests go in, the worker takes both and moves the core.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use store::{ChangeSet, Reader};
+
+use super::catch_up::{CatchUpWorker, Scanned};
+use super::core::Core;
+use super::interest::{Interest, KeyRange};
+use super::outbox::{End, Item, Outbox, Taken};
+use super::ring;
+use super::wake::Wakers;
+use crate::exec::{Clock, Queue, Work};
+
+/// With no stream open the worker sleeps on until this much has been published.
+const IDLE_BYTES: usize = 1024 * 1024;
+const IDLE_SETS: usize = 1024;
+
+/// Who speaks, as response headers say it.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// The raft term, kept up to date by its owner.
+    pub term: Arc<AtomicU64>,
+}
+
+/// Limits and intervals.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Memory for recent revisions.
+    pub ring_bytes: usize,
+    /// What may wait on one stream before its watchers fall behind.
+    pub stream_bytes: usize,
+    /// No request may be longer; and from this length on a response comes in fragments, for those who asked for them.
+    pub message_bytes: usize,
+    /// How often an idle watcher that wants it is told the revision.
+    pub progress_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 16 * 1024 * 1024,
+            stream_bytes: 1024 * 1024,
+            message_bytes: 2 * 1024 * 1024,
+            progress_interval: Duration::from_mins(10),
+        }
+    }
+}
+
+/// Figures for metrics.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Open streams.
+    pub streams: AtomicUsize,
+    /// Watchers of all streams.
+    pub watchers: AtomicUsize,
+    /// Those that are behind.
+    pub slow_watchers: AtomicUsize,
+    /// Events put into queues, counted for each watcher.
+    pub events: AtomicU64,
+}
+
+/// What a client asks on a stream.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A new watcher.
+    Create(Create),
+    /// The end of one.
+    Cancel(i64),
+    /// To be told the revision that all watchers of the stream have reached.
+    Progress,
+}
+
+/// A new watcher.
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// Which keys; none if the range that was asked for is empty.
+    pub range: Option<KeyRange>,
+    /// The first revision to report; 0 for the next one.
+    pub start_revision: i64,
+    /// Its id; 0 lets the hub choose.
+    pub watch_id: i64,
+    /// Report progress now and then.
+    pub progress_notify: bool,
+    /// Leave puts out.
+    pub without_puts: bool,
+    /// Leave deletes out.
+    pub without_deletes: bool,
+    /// Report with each event what was there before.
+    pub with_previous: bool,
+    /// Responses may come in fragments.
+    pub fragment: bool,
+}
+
+impl Create {
+    pub(super) fn interest(&self) -> Option<Interest> {
+        Some(Interest {
+            range: self.range.clone()?,
+            without_puts: self.without_puts,
+            without_deletes: self.without_deletes,
+            with_previous: self.with_previous,
+            fragment: self.fragment,
+        })
+    }
+}
+
+/// What the worker is told besides change sets. Streams are named by their serial numbers.
+pub(super) enum Command {
+    Open { stream: u64, outbox: Arc<Outbox>, wakers: Option<Arc<Wakers>> },
+    Request { stream: u64, request: Request },
+    Drained { stream: u64 },
+    Close { stream: u64 },
+    Scanned(Scanned),
+}
+
+pub(super) struct Shared {
+    pub(super) reader: Reader,
+    pub(super) options: Options,
+    pub(super) identity: Identity,
+    pub(super) stats: Stats,
+    inbox: Mutex<Inbox>,
+    ready: Condvar,
+    next_stream: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inbox {
+    published: Vec<Arc<ChangeSet>>,
+    /// Counted only while nobody listens.
+    idle_bytes: usize,
+    commands: Vec<Command>,
+    is_closed: bool,
+}
+
+impl Shared {
+    pub(super) fn command(&self, command: Command) {
+        let mut inbox = self.inbox.lock();
+        if inbox.is_closed {
+            return;
+        }
+        inbox.commands.push(command);
+        if inbox.commands.len() == 1 {
+            self.ready.notify_one();
+        }
+    }
+}
+
+/// The fan-out as others see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+    jobs: Arc<Queue<super::catch_up::Job>>,
+}
+
+impl Hub {
+    /// A hub that stands at the store's present revision, and its two workers, to be run by the caller.
+    pub fn new(
+        reader: Reader,
+        identity: Identity,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> (Self, HubWorker, CatchUpWorker) {
+        let shared = Arc::new(Shared {
+            reader,
+            options,
+            identity,
+            stats: Stats::default(),
+            inbox: Mutex::default(),
+            ready: Condvar::new(),
+            next_stream: AtomicU64::new(1),
+        });
+        let jobs = Queue::new();
+        let hub = Self { shared: shared.clone(), jobs: jobs.clone() };
+        let core = Core::new(shared.clone(), jobs.clone());
+        let catch_up = CatchUpWorker::new(jobs, shared.clone());
+        (hub, HubWorker { shared, core, clock, has_ended: false }, catch_up)
+    }
+
+    /// Takes the next revisions, in order. Called by the apply thread, after it has published their view.
+    pub fn publish(&self, sets: Vec<Arc<ChangeSet>>) {
+        if sets.is_empty() {
+            return;
+        }
+        let has_listeners = self.shared.stats.streams.load(Ordering::Relaxed) > 0;
+        let mut inbox = self.shared.inbox.lock();
+        if inbox.is_closed {
+            return;
+        }
+        let was_empty = inbox.published.is_empty();
+        let wakes = if has_listeners {
+            was_empty
+        } else {
+            // Nobody hears of it, so the ring may be filled later: a put costs no wake-up.
+            inbox.idle_bytes += sets.iter().map(|set| ring::weight(set)).sum::<usize>();
+            inbox.idle_bytes > IDLE_BYTES || inbox.published.len() + sets.len() > IDLE_SETS
+        };
+        if was_empty {
+            inbox.published = sets;
+        } else {
+            inbox.published.extend(sets);
+        }
+        if wakes {
+            self.shared.ready.notify_one();
+        }
+    }
+
+    /// Opens a stream for the calling task; on a shard's runtime it will be woken there.
+    pub fn open(&self) -> Stream {
+        let number = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let outbox = Arc::new(Outbox::new(self.shared.options.stream_bytes));
+        self.shared.stats.streams.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream { number, outbox: outbox.clone(), shared: self.shared.clone() };
+        if self.shared.inbox.lock().is_closed {
+            outbox.end(End::Stopped);
+        } else {
+            self.shared.command(Command::Open { stream: number, outbox, wakers: Wakers::here() });
+        }
+        stream
+    }
+
+    /// Ends all streams and then the workers.
+    pub fn close(&self) {
+        self.shared.inbox.lock().is_closed = true;
+        self.shared.ready.notify_all();
+        self.jobs.close();
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Who speaks.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+}
+
+/// A stream as its reader holds it. Dropping it ends its watchers.
+pub struct Stream {
+    number: u64,
+    outbox: Arc<Outbox>,
+    shared: Arc<Shared>,
+}
+
+impl Stream {
+    /// Asks something; the answer comes in order with events.
+    pub fn request(&self, request: Request) {
+        self.outbox.request_made();
+        self.shared.command(Command::Request { stream: self.number, request });
+    }
+
+    /// Whether more requests may be made now. If not, wait for the waker of [`Stream::take`].
+    pub fn takes_requests(&self) -> bool {
+        self.outbox.takes_requests()
+    }
+
+    /// Takes what waits. Every item taken must be given back to [`Stream::sent`] once it is out.
+    pub fn take(&self, into: &mut VecDeque<Item>, waker: &Waker) -> Taken {
+        self.outbox.take(into, waker)
+    }
+
+    /// Makes room in the queue again.
+    pub fn sent(&self, item: &Item) {
+        if self.outbox.sent(item.bytes()) {
+            self.shared.command(Command::Drained { stream: self.number });
+        }
+    }
+
+    /// Who speaks.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// Limits and intervals.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.stats.streams.fetch_sub(1, Ordering::Relaxed);
+        self.shared.command(Command::Close { stream: self.number });
+    }
+}
+
+/// Owns all watchers and moves them.
+pub struct HubWorker {
+    shared: Arc<Shared>,
+    core: Core,
+    clock: Arc<dyn Clock>,
+    has_ended: bool,
+}
+
+impl HubWorker {
+    fn end(&mut self, end: End) {
+        self.has_ended = true;
+        let late = {
+            let mut inbox = self.shared.inbox.lock();
+            inbox.is_closed = true;
+            inbox.published = Vec::new();
+            std::mem::take(&mut inbox.commands)
+        };
+        self.core.end(late, end);
+    }
+}
+
+impl Work for HubWorker {
+    fn step(&mut self) -> bool {
+        if self.has_ended {
+            return false;
+        }
+        let (sets, commands, is_closed) = {
+            let mut inbox = self.shared.inbox.lock();
+            inbox.idle_bytes = 0;
+            (std::mem::take(&mut inbox.published), std::mem::take(&mut inbox.commands), inbox.is_closed)
+        };
+        let has_input = !sets.is_empty() || !commands.is_empty();
+        match self.core.step(sets, commands, self.clock.now()) {
+            Ok(_) if is_closed => {
+                self.end(End::Stopped);
+                true
+            }
+            Ok(has_worked) => has_worked || has_input,
+            Err(error) => {
+                tracing::error!(%error, "watches ended: the store's history cannot be read");
+                self.end(End::Fault);
+                true
+            }
+        }
+    }
+
+    fn wait(&mut self) -> bool {
+        if self.has_ended {
+            return false;
+        }
+        let due = self.core.next_tick();
+        let mut inbox = self.shared.inbox.lock();
+        loop {
+            let has_listeners = self.shared.stats.streams.load(Ordering::Relaxed) > 0;
+            let is_idle = !has_listeners && inbox.published.len() <= IDLE_SETS && inbox.idle_bytes <= IDLE_BYTES;
+            if inbox.is_closed || !inbox.commands.is_empty() || !(inbox.published.is_empty() || is_idle) {
+                return true;
+            }
+            let Some(due) = due else {
+                self.shared.ready.wait(&mut inbox);
+                continue;
+            };
+            let left = due.saturating_sub(self.clock.now());
+            if left.is_zero() {
+                return true;
+            }
+            self.shared.ready.wait_for(&mut inbox, left);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        if self.has_ended {
+            return false;
+        }
+        let inbox = self.shared.inbox.lock();
+        inbox.is_closed
+            || !inbox.commands.is_empty()
+            || !inbox.published.is_empty()
+            || self.core.has_work(self.clock.now())
+    }
+}

@@ -1,0 +1,218 @@
+//! What waits to be sent on one stream, handed from the hub's thread to the connection's.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use super::frame::Payload;
+
+/// Bookkeeping of one item, on top of its payload.
+const ITEM_BYTES: usize = 96;
+/// Requests that the hub has not seen yet; more are not read from the connection.
+const REQUESTS_MAX: usize = 256;
+
+/// One thing to say on a stream. The order of items is part of the contract.
+#[derive(Debug)]
+pub enum Item {
+    /// The same events for several watchers: one response each.
+    Events(Events),
+    /// Something about one watcher, or all.
+    Notice(Notice),
+}
+
+/// Events for the watchers of one interest on one stream.
+#[derive(Debug)]
+pub struct Events {
+    /// Which watchers.
+    pub watch_ids: Arc<Vec<i64>>,
+    /// They have now seen everything up to here.
+    pub revision: i64,
+    /// The raft term.
+    pub term: u64,
+    /// More of the same response follows.
+    pub has_more: bool,
+    /// The events.
+    pub payload: Arc<Payload>,
+}
+
+/// A response without events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whom it is about; -1 for the whole stream.
+    pub watch_id: i64,
+    /// The store's revision.
+    pub revision: i64,
+    /// The raft term.
+    pub term: u64,
+    /// What it says.
+    pub kind: NoticeKind,
+}
+
+/// What a notice says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// The watcher exists.
+    Created,
+    /// The watcher could not be made.
+    Refused(Refused),
+    /// The watcher ended, as was asked.
+    Canceled,
+    /// The watcher ended because history up to here is gone.
+    Compacted(i64),
+    /// Everything up to the notice's revision was sent.
+    Progress,
+}
+
+/// Why a watcher was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A negative start revision.
+    Revision,
+    /// The range holds no key.
+    EmptyRange,
+    /// The id is in use on this stream.
+    DuplicateId,
+}
+
+/// Why the hub ended a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The node is going down.
+    Stopped,
+    /// The store could not be read.
+    Fault,
+}
+
+/// What [`Outbox::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Items were handed over.
+    Items,
+    /// Nothing yet; the waker will be called.
+    Nothing,
+    /// Nothing, and nothing will come.
+    End(End),
+}
+
+impl Item {
+    /// What it counts for while it waits. Payloads are shared, so this is more than it really costs.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Events(events) => ITEM_BYTES + events.payload.len(),
+            Self::Notice(_) => ITEM_BYTES,
+        }
+    }
+}
+
+/// The queue of a stream, bounded by bytes.
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    limit: usize,
+    /// Of everything that was queued and not yet sent.
+    bytes: AtomicUsize,
+    /// Something was not queued for lack of room: the hub wants to hear when there is some.
+    is_awaited: AtomicBool,
+    requests: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Item>,
+    waker: Option<Waker>,
+    end: Option<End>,
+}
+
+impl Outbox {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            limit,
+            bytes: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
+            requests: AtomicUsize::new(0),
+        }
+    }
+
+    /// Hub: bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Hub: adds items and gives the waker of the reader, if it sleeps.
+    pub(super) fn extend(&self, items: &mut Vec<Item>) -> Option<Waker> {
+        let bytes: usize = items.iter().map(Item::bytes).sum();
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        let mut state = self.state.lock();
+        state.items.extend(items.drain(..));
+        state.waker.take()
+    }
+
+    /// Hub: nothing comes any more.
+    pub(super) fn end(&self, end: End) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(end);
+        state.waker.take()
+    }
+
+    /// Hub: asks to be told when there is room; false if there is some already.
+    pub(super) fn await_room(&self) -> bool {
+        // Flag first, then bytes; the reader does it the other way round. So one of the two sees the other.
+        self.is_awaited.store(true, Ordering::SeqCst);
+        if self.has_drained() { !self.is_awaited.swap(false, Ordering::SeqCst) } else { true }
+    }
+
+    /// Hub: requests that it has seen.
+    pub(super) fn requests_seen(&self, count: usize) {
+        self.requests.fetch_sub(count, Ordering::SeqCst);
+    }
+
+    /// Reader: takes everything, if `into` is empty. Registers the waker if there is nothing.
+    pub(super) fn take(&self, into: &mut VecDeque<Item>, waker: &Waker) -> Taken {
+        let mut state = self.state.lock();
+        if !state.items.is_empty() {
+            if into.is_empty() {
+                std::mem::swap(into, &mut state.items);
+            } else {
+                into.append(&mut state.items);
+            }
+            return Taken::Items;
+        }
+        // An idle stream holds no memory for what once waited.
+        if state.items.capacity() > 16 {
+            state.items = VecDeque::new();
+        }
+        if let Some(end) = state.end {
+            return Taken::End(end);
+        }
+        match &mut state.waker {
+            Some(known) => known.clone_from(waker),
+            None => state.waker = Some(waker.clone()),
+        }
+        Taken::Nothing
+    }
+
+    /// Reader: this much has gone out. True if the hub waits for room and there is some now.
+    pub(super) fn sent(&self, bytes: usize) -> bool {
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.is_awaited.load(Ordering::SeqCst)
+            && self.has_drained()
+            && self.is_awaited.swap(false, Ordering::SeqCst)
+    }
+
+    /// Reader: counts a request, which the hub will count down.
+    pub(super) fn request_made(&self) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Reader: whether more requests may be read.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) < REQUESTS_MAX && self.bytes() < self.limit
+    }
+
+    fn has_drained(&self) -> bool {
+        self.bytes() <= self.limit / 2
+    }
+}

@@ -1,0 +1,405 @@
+//! The single writer: entries in, one atomic engine batch, a new view, answers and change sets out.
+
+mod install;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use proto::command::{Batch as Envelope, Command, command::Op};
+
+use crate::answer::{Answer, Answered, Refusal};
+use crate::engine::{Batch, Family, StateEngine, Step};
+use crate::entry::{Entry, LogId, Payload};
+use crate::error::{Need, StoreError};
+use crate::history::ChangeSet;
+use crate::layout;
+use crate::mvcc::index::Builder;
+use crate::mvcc::range::{Interval, Selection, versions};
+use crate::mvcc::twin::Twin;
+use crate::mvcc::writer::Writer;
+use crate::reader::{Reader, View};
+use crate::record::{Record, Tip};
+use crate::snapshot::{self, SnapshotName, StoredMembership};
+
+/// The envelope format that this version writes and reads.
+pub const BATCH_FORMAT: u32 = 1;
+/// The highest feature level that this version can apply.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// The revision of a store that was never written.
+const FIRST_REVISION: i64 = 1;
+
+/// How a machine uses memory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of records to hold in memory; beyond, values are left to the engine. Keys always stay.
+    pub value_budget_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { value_budget_bytes: 256 << 20 }
+    }
+}
+
+/// What a call of [`Machine::apply`] did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// One for each command, in their order.
+    pub answers: Vec<Answered>,
+    /// One for each new revision, in their order.
+    pub changes: Vec<Arc<ChangeSet>>,
+}
+
+/// The state machine's writing side; one thread owns it.
+///
+/// - The published view never shows what the engine has not taken.
+/// - After a fault it refuses to go on: memory and engine may differ by a batch.
+pub struct Machine {
+    engine: Arc<dyn StateEngine>,
+    reader: Reader,
+    twin: Twin,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    encoded_membership: Bytes,
+    revision: i64,
+    compact_revision: i64,
+    batch: Batch,
+    scratch: Vec<u8>,
+    cache: Cache,
+    is_stopped: bool,
+}
+
+/// Which values stay in memory.
+struct Cache {
+    budget: usize,
+    /// Where the clock hand goes on.
+    hand: Vec<u8>,
+    /// Where loading values after a start goes on; none when it is done.
+    warm_from: Option<Vec<u8>>,
+}
+
+impl Machine {
+    /// Opens the state that the engine holds, and rebuilds the index; values stay in the engine for now.
+    pub fn open(engine: Arc<dyn StateEngine>, options: Options) -> Result<Self, StoreError> {
+        check_format(&*engine)?;
+        let (twin, state) = (Twin::new(read_index(&*engine)?), snapshot::current(&*engine)?);
+        let applied = state.as_ref().map(|state| state.applied);
+        let revision = state.as_ref().map_or(FIRST_REVISION, |state| state.revision);
+        let compact_revision = state.as_ref().map_or(-1, |state| state.compact_revision);
+        let membership = state.map(|state| state.membership).unwrap_or_default();
+        let view = View {
+            revision,
+            compact_revision,
+            applied,
+            index: twin.published().clone(),
+            cached_bytes: 0,
+        };
+        let reader = Reader {
+            view: Arc::new(ArcSwap::from_pointee(view)),
+            engine: engine.clone(),
+            missed: Arc::new(Mutex::new(VecDeque::new())),
+        };
+        let budget = options.value_budget_bytes;
+        Ok(Self {
+            engine,
+            reader,
+            encoded_membership: membership.membership.encode(),
+            cache: Cache { budget, hand: Vec::new(), warm_from: Some(Vec::new()) },
+            twin,
+            applied,
+            membership,
+            revision,
+            compact_revision,
+            batch: Batch::default(),
+            scratch: Vec::new(),
+            is_stopped: false,
+        })
+    }
+
+    /// A handle that reads what this machine publishes.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
+    /// The membership as of that entry.
+    pub fn membership(&self) -> &StoredMembership {
+        &self.membership
+    }
+
+    /// Applies entries: writes all they do as one engine batch, then publishes the new view.
+    ///
+    /// Entries at or below [`Machine::applied`] are skipped, so a replay may start anywhere.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<Outcome, StoreError> {
+        if self.is_stopped {
+            return Err(StoreError::Stopped);
+        }
+        // Nothing is undone on a fault, so whatever ends this call early ends the machine.
+        self.is_stopped = true;
+        let outcome = self.apply_batch(entries)?;
+        self.is_stopped = false;
+        Ok(outcome)
+    }
+
+    fn apply_batch(&mut self, entries: &[Entry]) -> Result<Outcome, StoreError> {
+        self.twin.begin();
+        self.batch.clear();
+        let mut answers = Vec::new();
+        let mut applied = self.applied;
+        let mut writer = Writer {
+            engine: &*self.engine,
+            twin: &mut self.twin,
+            batch: &mut self.batch,
+            scratch: &mut self.scratch,
+            revision: self.revision,
+            written_revision: self.revision,
+            compact_revision: self.compact_revision,
+            changes: Vec::new(),
+            sets: Vec::new(),
+        };
+        for entry in entries {
+            if applied.is_some_and(|applied| entry.id.index <= applied.index) {
+                continue;
+            }
+            match &entry.payload {
+                Payload::Blank => {}
+                Payload::Membership(membership) => {
+                    self.encoded_membership = membership.encode();
+                    self.membership = StoredMembership {
+                        log_id: Some(entry.id),
+                        membership: membership.clone(),
+                    };
+                }
+                Payload::Commands(encoded) => {
+                    apply_commands(&mut writer, entry.id.index, encoded, &mut answers)?;
+                }
+            }
+            applied = Some(entry.id);
+        }
+        let (revision, compact_revision) = (writer.revision, writer.compact_revision);
+        let changes = writer.sets;
+        if let Some(applied) = applied
+            && self.applied != Some(applied)
+        {
+            let membership = (self.membership.log_id, &*self.encoded_membership);
+            self.batch.put(
+                Family::Meta,
+                |out| out.extend_from_slice(layout::META_STATE),
+                |out| {
+                    // What is readable is also retained, for now.
+                    let retained_revision = compact_revision;
+                    layout::put_state(
+                        out,
+                        applied,
+                        membership,
+                        revision,
+                        compact_revision,
+                        retained_revision,
+                    );
+                },
+            );
+            self.engine.write(&self.batch)?;
+        }
+        (self.applied, self.revision, self.compact_revision) = (applied, revision, compact_revision);
+        self.recall_missed();
+        self.strip_beyond_budget();
+        self.publish();
+        Ok(Outcome { answers, changes })
+    }
+
+    /// Makes everything applied so far durable and names it.
+    pub fn flush(&mut self) -> Result<Option<SnapshotName>, StoreError> {
+        if self.is_stopped {
+            return Err(StoreError::Stopped);
+        }
+        self.engine.flush()?;
+        self.durable()
+    }
+
+    /// The state that a crash at this moment would leave; none if nothing applied is durable yet.
+    pub fn durable(&self) -> Result<Option<SnapshotName>, StoreError> {
+        snapshot::durable(&*self.engine)
+    }
+
+    /// Loads values back into memory after a start, about `max_items` of them, while the budget lasts.
+    ///
+    /// Answers how many it loaded; after 0 there is nothing left to do. For the apply thread, when idle.
+    pub fn warm(&mut self, max_items: usize) -> Result<usize, StoreError> {
+        let Some(from) = self.cache.warm_from.take() else { return Ok(0) };
+        if self.is_stopped || self.twin.cached_bytes() >= self.cache.budget {
+            return Ok(0);
+        }
+        let mut records = Vec::new();
+        let mut room = self.cache.budget - self.twin.cached_bytes();
+        let all = Selection::Interval(Interval { start: &from, end: None });
+        versions(&*self.engine, &all, self.revision, &mut |stored| {
+            let (_, _, record) = layout::kv_value(stored)?;
+            let len = record.encoded().len();
+            let has_room = records.len() < max_items && len <= room;
+            if has_room {
+                room -= len;
+                records.push(record);
+            }
+            Ok(if has_room { Step::Next } else { Step::Stop })
+        })?;
+        // Full, or no version is left: warming is over.
+        if records.len() == max_items
+            && let Some(last) = records.last()
+        {
+            self.cache.warm_from = Some([last.key(), &[0]].concat());
+        }
+        self.twin.begin();
+        let loaded = records.len();
+        for record in records {
+            self.recall(record);
+        }
+        self.publish();
+        Ok(loaded)
+    }
+
+    /// Takes back into memory what readers had to fetch from the engine.
+    fn recall_missed(&mut self) {
+        let missed = match self.reader.missed.try_lock() {
+            Some(mut missed) if !missed.is_empty() => std::mem::take(&mut *missed),
+            _ => return,
+        };
+        for record in missed {
+            self.recall(record);
+        }
+    }
+
+    /// Puts a record in place of its stripped tip, if that is still the newest version.
+    fn recall(&mut self, record: Record) {
+        let tip = self.twin.working().get(record.key());
+        if tip.is_some_and(|tip| {
+            tip.record().is_none() && tip.mod_revision() == record.mod_revision()
+        }) {
+            self.twin.insert(Tip::from(record));
+        }
+    }
+
+    /// Strips values, leaf by leaf, those not read since the clock hand last came by.
+    fn strip_beyond_budget(&mut self) {
+        let mut wraps = 0;
+        // The first round may only find leaves in use; after the second all that can be is stripped.
+        while self.twin.cached_bytes() > self.cache.budget && wraps < 3 {
+            let Some((is_used, tips)) = self.twin.working().clock(&self.cache.hand) else {
+                self.cache.hand.clear();
+                wraps += 1;
+                continue;
+            };
+            let stripped: Vec<Tip> = if is_used {
+                Vec::new()
+            } else {
+                let tips = tips.iter().filter(|tip| tip.is_strippable());
+                tips.map(|tip| tip.strip(&mut self.scratch)).collect()
+            };
+            self.cache.hand.clear();
+            if let Some(last) = tips.last() {
+                self.cache.hand.extend_from_slice(last.key());
+                self.cache.hand.push(0);
+            }
+            for tip in stripped {
+                self.twin.insert(tip);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let index = self.twin.finish();
+        self.reader.view.store(Arc::new(View {
+            revision: self.revision,
+            compact_revision: self.compact_revision,
+            applied: self.applied,
+            index,
+            cached_bytes: self.twin.cached_bytes(),
+        }));
+    }
+}
+
+/// Refuses a database of a newer version; marks a new one.
+fn check_format(engine: &dyn StateEngine) -> Result<(), StoreError> {
+    let mut found = None;
+    engine.get(Family::Meta, layout::META_FORMAT, &mut |stored| found = Some(layout::format(stored)))?;
+    match found.transpose()? {
+        Some(layout::FORMAT) => Ok(()),
+        Some(found) => Err(StoreError::NewerFormat { found, known: layout::FORMAT }),
+        None => {
+            let mut batch = Batch::default();
+            batch.put(
+                Family::Meta,
+                |out| out.extend_from_slice(layout::META_FORMAT),
+                |out| out.extend_from_slice(&layout::format_value()),
+            );
+            engine.write(&batch)
+        }
+    }
+}
+
+fn read_index(engine: &dyn StateEngine) -> Result<crate::mvcc::index::Index, StoreError> {
+    let mut builder = Builder::default();
+    let mut scratch = Vec::new();
+    let mut fault = None;
+    engine.scan(Family::Tip, &[], None, &mut |key, stored, _| {
+        match layout::tip(&mut scratch, key, stored) {
+            Ok(tip) => {
+                builder.push(tip);
+                Step::Next
+            }
+            Err(error) => {
+                fault = Some(error);
+                Step::Stop
+            }
+        }
+    })?;
+    fault.map_or_else(|| Ok(builder.finish()), Err)
+}
+
+fn apply_commands(
+    writer: &mut Writer<'_>,
+    index: u64,
+    encoded: &Bytes,
+    answers: &mut Vec<Answered>,
+) -> Result<(), StoreError> {
+    let envelope = Envelope::decode(encoded.clone())
+        .map_err(|source| StoreError::Undecodable { index, source })?;
+    let needs = |needs| StoreError::UnknownCommand { index, needs };
+    if envelope.format != BATCH_FORMAT {
+        return Err(needs(Need::Format(envelope.format)));
+    }
+    if envelope.feature_level > FEATURE_LEVEL {
+        return Err(needs(Need::FeatureLevel(envelope.feature_level)));
+    }
+    answers.reserve(envelope.commands.len());
+    for (place, command) in envelope.commands.iter().enumerate() {
+        let outcome = match &command.op {
+            Some(op) => apply_command(writer, op)?,
+            None => return Err(needs(Need::Command(place))),
+        };
+        writer.finish_command();
+        let &Command { member, boot, sequence, .. } = command;
+        answers.push(Answered { member, boot, sequence, outcome });
+    }
+    Ok(())
+}
+
+fn apply_command(
+    writer: &mut Writer<'_>,
+    op: &Op,
+) -> Result<Result<Answer, Refusal>, StoreError> {
+    Ok(match op {
+        Op::Put(request) => writer.put(request)?.map(Answer::Put),
+        Op::DeleteRange(request) => Ok(Answer::DeleteRange(writer.delete_range(request)?)),
+        Op::Txn(request) => writer.txn(request)?.map(Answer::Txn),
+        Op::Compact(request) => writer.compact(request).map(Answer::Compact),
+    })
+}

@@ -1,0 +1,159 @@
+//! Where state is kept as bytes: an ordered map per family, atomic batches, and nothing durable before a flush.
+
+pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+
+use std::ops::Range;
+
+use crate::error::StoreError;
+
+/// The column families; `layout` says what is in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// All versions of all keys.
+    Kv,
+    /// Live keys, without their values.
+    Tip,
+    /// Changes by revision.
+    Log,
+    /// What describes the database itself.
+    Meta,
+}
+
+impl Family {
+    /// Every family, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Kv, Self::Tip, Self::Log, Self::Meta];
+}
+
+/// What a scan does after an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Go to the next item.
+    Next,
+    /// Go to the first item at or behind the key that the visitor wrote to the target.
+    Seek,
+    /// End the scan.
+    Stop,
+}
+
+/// Called with key, value and the target of a [`Step::Seek`], which is empty on entry.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8], &mut Vec<u8>) -> Step + 'a;
+
+/// Keeps the state.
+///
+/// - A batch is seen whole or not at all, by readers at once and after a crash.
+/// - There is no write-ahead log: a crash takes the state back to a flush, at the earliest the last one asked
+///   for, and always to a point between two batches, the same one in all families.
+/// - One thread writes; any number read.
+pub trait StateEngine: Send + Sync + 'static {
+    /// Calls `found` with the value, if the key exists; answers whether it does.
+    fn get(
+        &self,
+        family: Family,
+        key: &[u8],
+        found: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, StoreError>;
+
+    /// Visits the items from `from` on, below `to`, in the order of their keys.
+    ///
+    /// Sees at least what was written before the call, and no part of a batch without the rest. The visitor does
+    /// not call the engine.
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// Writes a batch.
+    fn write(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Makes everything written so far durable.
+    fn flush(&self) -> Result<(), StoreError>;
+
+    /// A value of [`Family::Meta`] as a crash at this moment would leave it.
+    fn durable_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Bytes that the database takes, in files and in memory not yet flushed.
+    fn size(&self) -> u64;
+
+    /// The part of [`StateEngine::size`] that a full compaction would keep; an estimate.
+    fn size_in_use(&self) -> u64;
+
+    /// Named gauges for support and metrics.
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// Writes that belong together. Keys and values are built in place in one reused buffer.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    writes: Vec<Write>,
+}
+
+#[derive(Debug)]
+struct Write {
+    family: Family,
+    key: Range<usize>,
+    /// None: a deletion.
+    value: Option<Range<usize>>,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.writes.clear();
+    }
+
+    /// Whether nothing would be written.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Sets a key; both closures append to the buffer.
+    pub fn put(
+        &mut self,
+        family: Family,
+        key: impl FnOnce(&mut Vec<u8>),
+        value: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let key = self.append(key);
+        let value = self.append(value);
+        self.writes.push(Write { family, key, value: Some(value) });
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, family: Family, key: impl FnOnce(&mut Vec<u8>)) {
+        let key = self.append(key);
+        self.writes.push(Write { family, key, value: None });
+    }
+
+    /// How many writes there are.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The writes in their order; a value of `None` removes the key.
+    pub fn iter(&self) -> impl Iterator<Item = (Family, &[u8], Option<&[u8]>)> {
+        self.writes.iter().map(|write| {
+            let value = write.value.clone().map(|value| &self.bytes[value]);
+            (write.family, &self.bytes[write.key.clone()], value)
+        })
+    }
+
+    fn append(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+        let start = self.bytes.len();
+        fill(&mut self.bytes);
+        start..self.bytes.len()
+    }
+}

@@ -1,0 +1,248 @@
+//! The engine on disk, and the only file that names RocksDB.
+//!
+//! RocksDB's own write-ahead log is off: the raft log is the log. All families flush together (`atomic_flush`),
+//! so a crash leaves one point between two batches.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    ErrorKind, FlushOptions, LogLevel, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    properties,
+};
+
+use super::{Batch, Family, StateEngine, Step, Visitor};
+use crate::error::StoreError;
+use crate::layout;
+
+/// Memory that the engine may take, and how it writes.
+#[derive(Clone, Debug)]
+pub struct RocksOptions {
+    /// All memtables together; a flush starts a little below.
+    pub memtable_bytes: usize,
+    /// Cache of uncompressed blocks, index and filter blocks included.
+    pub block_cache_bytes: usize,
+    /// Threads for flushes and compactions.
+    pub background_jobs: i32,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 64 << 20,
+            block_cache_bytes: 32 << 20,
+            background_jobs: 2,
+        }
+    }
+}
+
+/// A RocksDB database in a folder.
+pub struct RocksEngine {
+    db: DB,
+    block_cache: Cache,
+}
+
+impl RocksEngine {
+    /// Opens or creates the database in `folder`, whose parent exists.
+    pub fn open(folder: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
+        let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(
+                layout::name(family),
+                family_options(family, options, &block_cache),
+            )
+        });
+        let db = DB::open_cf_descriptors(&database_options(options), folder, families)
+            .map_err(|error| open_error(error, folder))?;
+        Ok(Self { db, block_cache })
+    }
+
+    fn family(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(layout::name(family)).expect("open() opens every family")
+    }
+
+    fn sum(&self, property: &properties::PropName) -> u64 {
+        let of = |family| self.db.property_int_value_cf(self.family(family), property);
+        Family::ALL.into_iter().filter_map(|family| of(family).ok().flatten()).sum()
+    }
+}
+
+impl StateEngine for RocksEngine {
+    fn get(
+        &self,
+        family: Family,
+        key: &[u8],
+        found: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, StoreError> {
+        let value = self.db.get_pinned_cf(self.family(family), key);
+        let value = value.map_err(|error| engine_error("read", error))?;
+        if let Some(value) = &value {
+            found(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        let mut read = ReadOptions::default();
+        if let Some(to) = to {
+            if from >= to {
+                return Ok(());
+            }
+            read.set_iterate_upper_bound(to);
+        }
+        let mut items = self.db.raw_iterator_cf_opt(self.family(family), read);
+        let mut target = Vec::new();
+        items.seek(from);
+        while let Some((key, value)) = items.item() {
+            target.clear();
+            match visit(key, value, &mut target) {
+                Step::Next => items.next(),
+                Step::Seek => items.seek(&target),
+                Step::Stop => return Ok(()),
+            }
+        }
+        items.status().map_err(|error| engine_error("read", error))
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        // Room for each write's tag, family and lengths beside its bytes.
+        let mut writes = WriteBatch::with_capacity_bytes(batch.bytes() + batch.len() * 12 + 12);
+        let families = Family::ALL.map(|family| self.family(family));
+        for (family, key, value) in batch.iter() {
+            let family = families[family as usize];
+            match value {
+                Some(value) => writes.put_cf(family, key, value),
+                None => writes.delete_cf(family, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(writes, &options).map_err(|error| engine_error("write", error))
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let families = Family::ALL.map(|family| self.family(family));
+        let families = families.each_ref();
+        self.db
+            .flush_cfs_opt(&families, &options)
+            .map_err(|error| engine_error("flush", error))
+    }
+
+    fn durable_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut read = ReadOptions::default();
+        // With the write-ahead log off this tier skips memtables: what it finds is in files.
+        read.set_read_tier(ReadTier::Persisted);
+        self.db
+            .get_cf_opt(self.family(Family::Meta), key, &read)
+            .map_err(|error| engine_error("read", error))
+    }
+
+    fn size(&self) -> u64 {
+        self.sum(properties::TOTAL_SST_FILES_SIZE) + self.sum(properties::SIZE_ALL_MEM_TABLES)
+    }
+
+    fn size_in_use(&self) -> u64 {
+        self.sum(properties::ESTIMATE_LIVE_DATA_SIZE) + self.sum(properties::SIZE_ALL_MEM_TABLES)
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        let block_cache = self.block_cache.get_usage() as u64;
+        let running = |property| self.db.property_int_value(property).ok().flatten().unwrap_or(0);
+        vec![
+            ("memtable_bytes", self.sum(properties::SIZE_ALL_MEM_TABLES)),
+            ("block_cache_bytes", block_cache),
+            ("table_reader_bytes", self.sum(properties::ESTIMATE_TABLE_READERS_MEM)),
+            ("pending_compaction_bytes", self.sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES)),
+            ("running_flushes", running(properties::NUM_RUNNING_FLUSHES)),
+            ("running_compactions", running(properties::NUM_RUNNING_COMPACTIONS)),
+            ("background_errors", running(properties::BACKGROUND_ERRORS)),
+        ]
+    }
+}
+
+fn database_options(options: &RocksOptions) -> Options {
+    let mut database = Options::default();
+    database.create_if_missing(true);
+    database.create_missing_column_families(true);
+    database.set_atomic_flush(true);
+    database.set_db_write_buffer_size(options.memtable_bytes);
+    database.set_max_background_jobs(options.background_jobs);
+    database.set_bytes_per_sync(1 << 20);
+    // One thread writes, so what lets writers share the memtable only costs.
+    database.set_allow_concurrent_memtable_write(false);
+    database.set_enable_write_thread_adaptive_yield(false);
+    // No statistics are read; gathering them slows the start and adds timer threads.
+    database.set_skip_stats_update_on_db_open(true);
+    database.set_stats_dump_period_sec(0);
+    database.set_stats_persist_period_sec(0);
+    database.set_log_level(LogLevel::Warn);
+    database.set_keep_log_file_num(3);
+    database.set_max_log_file_size(4 << 20);
+    database.set_max_manifest_file_size(16 << 20);
+    database
+}
+
+fn family_options(family: Family, options: &RocksOptions, block_cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_format_version(6);
+    table.set_block_cache(block_cache);
+    // Index and filters count against the cache, or memory would grow with the database.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if matches!(family, Family::Kv | Family::Tip) {
+        table.set_bloom_filter(10.0, false);
+        table.set_optimize_filters_for_memory(true);
+    }
+    if family == Family::Kv {
+        table.set_block_size(16 << 10);
+    }
+    let mut settings = Options::default();
+    settings.set_block_based_table_factory(&table);
+    settings.set_write_buffer_size(options.memtable_bytes / 2);
+    settings.set_max_write_buffer_number(4);
+    // Young files are rewritten soon; compressing them would be wasted.
+    let mut compression = [DBCompressionType::Lz4; 7];
+    compression[..2].fill(DBCompressionType::None);
+    settings.set_compression_per_level(&compression);
+    settings.set_level_zero_slowdown_writes_trigger(40);
+    settings.set_level_zero_stop_writes_trigger(60);
+    settings
+}
+
+fn engine_error(doing: &'static str, error: rocksdb::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::Corruption => {
+            let detail = error.into_string();
+            StoreError::Corrupt { file: file_in(&detail), detail }
+        }
+        _ => StoreError::Engine { doing, source: Box::new(error) },
+    }
+}
+
+fn open_error(error: rocksdb::Error, folder: &Path) -> StoreError {
+    let text = error.as_ref();
+    if text.contains("lock file") || text.contains("lock hold by current process") {
+        return StoreError::Locked { folder: PathBuf::from(folder) };
+    }
+    engine_error("open the database", error)
+}
+
+/// The file that RocksDB's message names.
+fn file_in(message: &str) -> Option<String> {
+    let is_file = |word: &&str| {
+        word.ends_with(".sst") || word.contains("MANIFEST-") || word.ends_with("CURRENT")
+    };
+    message
+        .split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';' | '\'' | '"'))
+        .find(is_file)
+        .map(str::to_owned)
+}

@@ -1,0 +1,450 @@
+//! Every column family, key form and stored value. Nothing outside this file builds or reads one.
+//!
+//! | family | key | value |
+//! | --- | --- | --- |
+//! | `kv` | escaped user key, `!mod_revision` (8 bytes BE) | op (1 byte), sub-revision (varint), record |
+//! | `tip` | user key | varints: mod, create, version, lease, value length |
+//! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
+//! | `meta` | a name | see [`META_FORMAT`] and [`META_STATE`] |
+//!
+//! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
+//!   0x00 0x00) keeps keys in byte order although revisions follow them.
+//! - `tip` holds live keys only; it is what the index is rebuilt from.
+//! - `log` gives the changes of a revision in their order.
+//! - The sub-revision of a version is kept beside it because hashes and exports need it.
+
+use crate::engine::Family;
+use crate::entry::{LogId, Membership};
+use crate::error::StoreError;
+use crate::record::{Record, Tags, Tip};
+use crate::snapshot::{SnapshotName, StoredMembership};
+
+/// The format of the whole database, in [`META_FORMAT`].
+pub const FORMAT: u64 = 1;
+/// `meta`: a varint, [`FORMAT`].
+pub const META_FORMAT: &[u8] = b"format";
+/// `meta`: an encoded [`SnapshotName`], written with every batch; one value, so that it is read as one.
+pub const META_STATE: &[u8] = b"state";
+
+/// A family's name in the engine.
+pub const fn name(family: Family) -> &'static str {
+    match family {
+        Family::Kv => "kv",
+        Family::Tip => "tip",
+        Family::Log => "log",
+        Family::Meta => "meta",
+    }
+}
+
+/// What a version does to its key; the number is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Sets a value.
+    Put = 0,
+    /// Removes the key.
+    Delete = 1,
+}
+
+impl Op {
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Put),
+            1 => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// Numbers as protobuf writes them: seven bits a byte, lowest first.
+pub(crate) mod varint {
+    /// Appends a number.
+    pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
+        while number >= 0x80 {
+            out.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        out.push((number & 0x7f) as u8);
+    }
+
+    /// Takes a number from the front.
+    pub(crate) fn take(rest: &mut &[u8]) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (&byte, tail) = rest.split_first()?;
+            *rest = tail;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                // The tenth byte holds one bit.
+                return (shift < 63 || byte <= 1).then_some(number);
+            }
+        }
+        None
+    }
+}
+
+/// Appends the `kv` key of one version of `key`.
+pub fn put_kv_key(out: &mut Vec<u8>, key: &[u8], mod_revision: i64) {
+    put_kv_prefix(out, key);
+    out.extend_from_slice(&(!mod_revision.cast_unsigned()).to_be_bytes());
+}
+
+/// Appends what all `kv` keys of `key`, and no others, begin with.
+pub fn put_kv_prefix(out: &mut Vec<u8>, key: &[u8]) {
+    put_kv_bound(out, key);
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Appends a bound: below all `kv` keys of user keys at or above `key`, above those of smaller ones.
+pub fn put_kv_bound(out: &mut Vec<u8>, key: &[u8]) {
+    let mut rest = key;
+    while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+        out.extend_from_slice(&rest[..zero]);
+        out.extend_from_slice(&[0, 0xff]);
+        rest = &rest[zero + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends a bound just above all `kv` keys of `key`.
+pub fn put_kv_after(out: &mut Vec<u8>, key: &[u8]) {
+    put_kv_bound(out, key);
+    out.extend_from_slice(&[0, 1]);
+}
+
+/// Splits a `kv` key into its escaped user key, end included, and its mod revision.
+pub fn split_kv_key(stored: &[u8]) -> Result<(&[u8], i64), StoreError> {
+    match stored.split_last_chunk::<8>() {
+        Some((escaped, revision)) if escaped.ends_with(&[0, 0]) => {
+            Ok((escaped, (!u64::from_be_bytes(*revision)).cast_signed()))
+        }
+        _ => Err(StoreError::damaged("a key in family kv has no end mark or no revision")),
+    }
+}
+
+/// Undoes the escape of [`split_kv_key`]'s first part.
+pub fn unescape(escaped: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let damaged = || StoreError::damaged("a key in family kv is escaped wrongly");
+    let mut rest = escaped.strip_suffix(&[0, 0]).ok_or_else(damaged)?;
+    let mut key = Vec::with_capacity(rest.len());
+    while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+        if rest.get(zero + 1) != Some(&0xff) {
+            return Err(damaged());
+        }
+        key.extend_from_slice(&rest[..=zero]);
+        rest = &rest[zero + 2..];
+    }
+    key.extend_from_slice(rest);
+    Ok(key)
+}
+
+/// Appends the `kv` value of a version.
+pub fn put_kv_value(out: &mut Vec<u8>, op: Op, sub: u32, record: &Record) {
+    out.push(op as u8);
+    varint::put(out, u64::from(sub));
+    out.extend_from_slice(record.encoded());
+}
+
+/// What a `kv` value says before its record.
+pub fn kv_op(stored: &[u8]) -> Result<Op, StoreError> {
+    let op = stored.first().copied().and_then(Op::from_byte);
+    op.ok_or_else(|| StoreError::damaged("a version in family kv does an unknown thing"))
+}
+
+/// Reads a `kv` value.
+pub fn kv_value(stored: &[u8]) -> Result<(Op, u32, Record), StoreError> {
+    let op = kv_op(stored)?;
+    let mut rest = &stored[1..];
+    let sub = varint::take(&mut rest).and_then(|sub| u32::try_from(sub).ok());
+    let sub = sub.ok_or_else(|| StoreError::damaged("a version in family kv has no sub-revision"))?;
+    Ok((op, sub, Record::from_encoded(rest)?))
+}
+
+/// Appends the `tip` value of a live key.
+pub(crate) fn put_tip_value(out: &mut Vec<u8>, tags: &Tags) {
+    varint::put(out, tags.mod_revision.cast_unsigned());
+    varint::put(out, tags.create_revision.cast_unsigned());
+    varint::put(out, tags.version.cast_unsigned());
+    varint::put(out, tags.lease.cast_unsigned());
+    varint::put(out, tags.value_len);
+}
+
+/// Reads an item of the `tip` family, whose key is the user key, as a tip without its value.
+pub(crate) fn tip(scratch: &mut Vec<u8>, key: &[u8], stored: &[u8]) -> Result<Tip, StoreError> {
+    let mut rest = stored;
+    let mut next = || varint::take(&mut rest);
+    let tags = (|| {
+        Some(Tags {
+            mod_revision: next()?.cast_signed(),
+            create_revision: next()?.cast_signed(),
+            version: next()?.cast_signed(),
+            lease: next()?.cast_signed(),
+            value_len: next()?,
+        })
+    })();
+    match tags {
+        Some(tags) if rest.is_empty() => Ok(Tip::stripped(scratch, key, &tags)),
+        _ => Err(StoreError::damaged("an item of family tip is not five numbers")),
+    }
+}
+
+/// Appends the `log` key of a change.
+pub fn put_log_key(out: &mut Vec<u8>, revision: i64, sub: u32) {
+    out.extend_from_slice(&revision.cast_unsigned().to_be_bytes());
+    out.extend_from_slice(&sub.to_be_bytes());
+}
+
+/// The `log` key that all changes of `revision` and later ones stand at or behind.
+pub fn log_bound(revision: i64) -> [u8; 8] {
+    revision.cast_unsigned().to_be_bytes()
+}
+
+/// Reads a `log` key.
+pub fn log_key(stored: &[u8]) -> Result<(i64, u32), StoreError> {
+    let parts = stored.split_first_chunk::<8>().and_then(|(revision, sub)| {
+        let sub = u32::from_be_bytes(sub.try_into().ok()?);
+        Some((u64::from_be_bytes(*revision).cast_signed(), sub))
+    });
+    parts.ok_or_else(|| StoreError::damaged("a key in family log is not twelve bytes long"))
+}
+
+/// Appends the `log` value of a change.
+pub fn put_log_value(out: &mut Vec<u8>, op: Op, key: &[u8]) {
+    out.push(op as u8);
+    out.extend_from_slice(key);
+}
+
+/// Reads a `log` value.
+pub fn log_value(stored: &[u8]) -> Result<(Op, &[u8]), StoreError> {
+    let parts = stored.split_first().and_then(|(&op, key)| Some((Op::from_byte(op)?, key)));
+    parts.ok_or_else(|| StoreError::damaged("a change in family log does an unknown thing"))
+}
+
+/// The value of [`META_FORMAT`].
+pub fn format_value() -> Vec<u8> {
+    let mut out = Vec::new();
+    varint::put(&mut out, FORMAT);
+    out
+}
+
+/// Reads [`META_FORMAT`].
+pub fn format(stored: &[u8]) -> Result<u64, StoreError> {
+    let mut rest = stored;
+    varint::take(&mut rest)
+        .filter(|_| rest.is_empty())
+        .ok_or_else(|| StoreError::damaged("the format in family meta is not a number"))
+}
+
+/// Appends the value of [`META_STATE`]; `membership` is [`Membership::encode`]d, since it rarely changes.
+pub(crate) fn put_state(
+    out: &mut Vec<u8>,
+    applied: LogId,
+    membership: (Option<LogId>, &[u8]),
+    revision: i64,
+    compact_revision: i64,
+    retained_revision: i64,
+) {
+    let (membership_id, membership) = membership;
+    put_log_id(out, applied);
+    varint::put(out, u64::from(membership_id.is_some()));
+    put_log_id(out, membership_id.unwrap_or_default());
+    varint::put(out, membership.len() as u64);
+    out.extend_from_slice(membership);
+    for revision in [revision, compact_revision, retained_revision] {
+        varint::put(out, revision.cast_unsigned());
+    }
+}
+
+/// Reads [`META_STATE`].
+pub fn state(stored: &[u8]) -> Result<SnapshotName, StoreError> {
+    let mut rest = stored;
+    parse_state(&mut rest)
+        .filter(|_| rest.is_empty())
+        .ok_or_else(|| StoreError::damaged("the state in family meta cannot be read"))
+}
+
+fn parse_state(rest: &mut &[u8]) -> Option<SnapshotName> {
+    let applied = take_log_id(rest)?;
+    let has_membership = varint::take(rest)?;
+    let membership_id = take_log_id(rest)?;
+    let len = usize::try_from(varint::take(rest)?).ok()?;
+    let (membership, tail) = rest.split_at_checked(len)?;
+    *rest = tail;
+    let mut revision = || varint::take(rest).map(u64::cast_signed);
+    Some(SnapshotName {
+        applied,
+        membership: StoredMembership {
+            log_id: (has_membership == 1).then_some(membership_id),
+            membership: Membership::decode(membership).ok()?,
+        },
+        revision: revision()?,
+        compact_revision: revision()?,
+        retained_revision: revision()?,
+    })
+}
+
+fn put_log_id(out: &mut Vec<u8>, id: LogId) {
+    varint::put(out, id.term);
+    varint::put(out, id.index);
+}
+
+fn take_log_id(rest: &mut &[u8]) -> Option<LogId> {
+    Some(LogId { term: varint::take(rest)?, index: varint::take(rest)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::record::Fields;
+
+    fn random_key(random: &mut StdRng) -> Vec<u8> {
+        let len = random.random_range(0..6);
+        (0..len).map(|_| *[0, 1, 0x7f, 0xfe, 0xff].get(random.random_range(0..5)).unwrap()).collect()
+    }
+
+    fn random_revision(random: &mut StdRng) -> i64 {
+        if random.random_bool(0.5) { random.random_range(0..5) } else { random.random_range(0..=i64::MAX) }
+    }
+
+    fn kv_key(key: &[u8], revision: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_kv_key(&mut out, key, revision);
+        out
+    }
+
+    #[test]
+    fn kv_keys_round_trip() {
+        println!("seed 21");
+        let mut random = StdRng::seed_from_u64(21);
+        for _ in 0..2000 {
+            let (key, revision) = (random_key(&mut random), random_revision(&mut random));
+            let stored = kv_key(&key, revision);
+            let (escaped, found) = split_kv_key(&stored).unwrap();
+            assert_eq!((unescape(escaped).unwrap(), found), (key, revision));
+        }
+    }
+
+    #[test]
+    fn kv_keys_stand_in_key_order_and_newest_first() {
+        println!("seed 22");
+        let mut random = StdRng::seed_from_u64(22);
+        for _ in 0..5000 {
+            let (left, right) = (random_key(&mut random), random_key(&mut random));
+            let (older, newer) = (random_revision(&mut random), random_revision(&mut random));
+            let expected = left.cmp(&right).then(newer.cmp(&older));
+            assert_eq!(kv_key(&left, older).cmp(&kv_key(&right, newer)), expected, "{left:?} {right:?}");
+        }
+    }
+
+    #[test]
+    fn kv_bounds_enclose_exactly_the_versions_they_mean() {
+        println!("seed 23");
+        let mut random = StdRng::seed_from_u64(23);
+        for _ in 0..5000 {
+            let (key, other) = (random_key(&mut random), random_key(&mut random));
+            let stored = kv_key(&other, random_revision(&mut random));
+            let (mut bound, mut prefix, mut after) = (Vec::new(), Vec::new(), Vec::new());
+            put_kv_bound(&mut bound, &key);
+            put_kv_prefix(&mut prefix, &key);
+            put_kv_after(&mut after, &key);
+            assert_eq!(stored >= bound, other >= key, "{key:?} {other:?}");
+            assert_eq!(stored.starts_with(&prefix), other == key);
+            assert_eq!(stored >= prefix && stored < after, other == key);
+        }
+    }
+
+    #[test]
+    fn kv_values_round_trip() {
+        let put = Record::new(&Fields { key: b"k", create_revision: 2, mod_revision: 3, version: 2, value: b"v", lease: 1 });
+        let delete = Record::tombstone(&mut Vec::new(), b"k", 4);
+        for (op, sub, record) in [(Op::Put, 0, put), (Op::Delete, u32::MAX, delete)] {
+            let mut stored = Vec::new();
+            put_kv_value(&mut stored, op, sub, &record);
+            assert_eq!(kv_op(&stored).unwrap(), op);
+            assert_eq!(kv_value(&stored).unwrap(), (op, sub, record));
+        }
+        assert!(kv_value(&[]).is_err() && kv_value(&[2, 0, 0x0a]).is_err());
+    }
+
+    #[test]
+    fn tip_items_round_trip() {
+        println!("seed 24");
+        let mut random = StdRng::seed_from_u64(24);
+        for _ in 0..1000 {
+            let tags = Tags {
+                create_revision: random_revision(&mut random),
+                mod_revision: random_revision(&mut random),
+                version: random_revision(&mut random),
+                lease: random_revision(&mut random),
+                value_len: random.random_range(0..3),
+            };
+            let (key, mut stored) = (random_key(&mut random), Vec::new());
+            put_tip_value(&mut stored, &tags);
+            let read = tip(&mut Vec::new(), &key, &stored).unwrap();
+            assert_eq!((read.key(), read.tags()), (&*key, tags));
+            stored.push(0);
+            assert!(tip(&mut Vec::new(), &key, &stored).is_err());
+        }
+    }
+
+    #[test]
+    fn log_items_round_trip_in_the_order_of_revision_and_sub_revision() {
+        println!("seed 25");
+        let mut random = StdRng::seed_from_u64(25);
+        let mut items = BTreeSet::new();
+        for _ in 0..500 {
+            items.insert((random_revision(&mut random), random.random_range(0..3_u32)));
+        }
+        let stored: Vec<_> = items
+            .iter()
+            .map(|&(revision, sub)| {
+                let mut out = Vec::new();
+                put_log_key(&mut out, revision, sub);
+                assert_eq!(log_key(&out).unwrap(), (revision, sub));
+                assert!(out.as_slice() >= &log_bound(revision)[..]);
+                out
+            })
+            .collect();
+        assert!(stored.is_sorted());
+        let mut value = Vec::new();
+        put_log_value(&mut value, Op::Delete, b"key");
+        assert_eq!(log_value(&value).unwrap(), (Op::Delete, &b"key"[..]));
+    }
+
+    #[test]
+    fn the_state_round_trips() {
+        let membership = Membership {
+            voters: vec![[1, 2].into(), [2, 3].into()],
+            members: [1, 2, 3, 4].into(),
+        };
+        for log_id in [None, Some(LogId { term: 1, index: 0 })] {
+            let name = SnapshotName {
+                applied: LogId { term: 3, index: 1 << 40 },
+                membership: StoredMembership { log_id, membership: membership.clone() },
+                revision: 1 << 50,
+                compact_revision: -1,
+                retained_revision: -1,
+            };
+            let mut stored = Vec::new();
+            put_state(&mut stored, name.applied, (log_id, &membership.encode()), name.revision, -1, -1);
+            assert_eq!(state(&stored).unwrap(), name);
+            assert!(state(&stored[..stored.len() - 1]).is_err());
+        }
+        assert_eq!(format(&format_value()).unwrap(), FORMAT);
+    }
+
+    #[test]
+    fn varints_round_trip_and_overlong_ones_are_refused() {
+        for number in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::MAX >> 1, u64::MAX] {
+            let mut out = Vec::new();
+            varint::put(&mut out, number);
+            assert_eq!(varint::take(&mut out.as_slice()), Some(number));
+        }
+        assert_eq!(varint::take(&mut &[0xff; 11][..]), None);
+        assert_eq!(varint::take(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! Multi-version keys: the index of live keys, and one file per verb.
+
+pub(crate) mod compact;
+pub(crate) mod delete;
+pub(crate) mod heads;
+pub mod index;
+pub(crate) mod put;
+pub mod range;
+pub(crate) mod twin;
+pub(crate) mod txn;
+pub(crate) mod writer;

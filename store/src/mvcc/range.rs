@@ -1,0 +1,434 @@
+//! Range: which keys, at which revision, how many, in which order.
+
+use std::cmp::Ordering;
+
+use proto::etcd::etcdserverpb::RangeRequest;
+use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
+
+use super::index::Index;
+use crate::answer::Refusal;
+use crate::engine::{Family, StateEngine, Step};
+use crate::error::StoreError;
+use crate::layout::{self, Op};
+use crate::record::{Record, Tip};
+
+/// Stripped values that one range reads key by key before it goes over to scanning.
+const POINT_READS: usize = 16;
+/// Unneeded versions that a scan steps over before it seeks.
+const STEPS: usize = 4;
+
+/// What a range found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RangeAnswer {
+    /// The records, in the order asked for.
+    pub records: Vec<Record>,
+    /// Live keys in the range, whatever limit and filters.
+    pub count: i64,
+    /// Whether the limit left any out.
+    pub more: bool,
+}
+
+/// What a range found beside its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RangeTotals {
+    /// Live keys in the range, whatever limit and filters.
+    pub count: i64,
+    /// Whether the limit left any out.
+    pub more: bool,
+}
+
+/// Keys from `start` on, below `end` if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval<'a> {
+    /// The first key.
+    pub start: &'a [u8],
+    /// The first key behind.
+    pub end: Option<&'a [u8]>,
+}
+
+/// The keys that a request means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection<'a> {
+    /// One.
+    Key(&'a [u8]),
+    /// All of an interval.
+    Interval(Interval<'a>),
+}
+
+/// Where a range reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) index: &'a Index,
+    /// The revision that `index` shows.
+    pub(crate) revision: i64,
+    pub(crate) compact_revision: i64,
+    pub(crate) engine: &'a dyn StateEngine,
+    /// Whether the engine already holds all that `index` shows.
+    pub(crate) is_written: bool,
+    /// Told of records whose values were not in memory.
+    pub(crate) missed: Option<&'a dyn Fn(&Record)>,
+}
+
+impl<'a> Selection<'a> {
+    /// By etcd's convention: no end is one key, an end of one zero byte is no end.
+    pub fn new(key: &'a [u8], range_end: &'a [u8]) -> Self {
+        match range_end {
+            [] => Self::Key(key),
+            [0] => Self::Interval(Interval { start: key, end: None }),
+            end => Self::Interval(Interval { start: key, end: Some(end) }),
+        }
+    }
+
+    /// Whether a key is meant.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Key(only) => key == *only,
+            Self::Interval(Interval { start, end }) => {
+                key >= *start && end.is_none_or(|end| key < end)
+            }
+        }
+    }
+
+    /// The bounds in family `kv`.
+    fn bounds(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        let (mut from, mut to) = (Vec::new(), Vec::new());
+        match *self {
+            Self::Key(key) => {
+                layout::put_kv_prefix(&mut from, key);
+                layout::put_kv_after(&mut to, key);
+                (from, Some(to))
+            }
+            Self::Interval(Interval { start, end }) => {
+                layout::put_kv_bound(&mut from, start);
+                let to = end.map(|end| {
+                    layout::put_kv_bound(&mut to, end);
+                    to
+                });
+                (from, to)
+            }
+        }
+    }
+}
+
+/// The options of a request, in the terms of the evaluation.
+struct Wish<'a> {
+    selection: Selection<'a>,
+    limit: usize,
+    order: SortOrder,
+    target: SortTarget,
+    keys_only: bool,
+    request: &'a RangeRequest,
+}
+
+impl<'a> Wish<'a> {
+    fn new(request: &'a RangeRequest) -> Self {
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        Self {
+            selection: Selection::new(&request.key, &request.range_end),
+            limit: if limit == 0 { usize::MAX } else { limit },
+            order: request.sort_order(),
+            target: request.sort_target(),
+            keys_only: request.keys_only,
+            request,
+        }
+    }
+
+    fn has_filters(&self) -> bool {
+        let request = self.request;
+        request.min_mod_revision != 0
+            || request.max_mod_revision != 0
+            || request.min_create_revision != 0
+            || request.max_create_revision != 0
+    }
+
+    /// Whether the answer is the first keys in key order: nothing has to be gathered first.
+    fn is_plain(&self) -> bool {
+        self.target == SortTarget::Key && self.order != SortOrder::Descend && !self.has_filters()
+    }
+
+    /// How many keys, in key order, are gathered before sorting.
+    ///
+    /// Without an order but with a target other than the key, etcd sorts only the first `limit + 1`.
+    fn gathered(&self) -> usize {
+        if self.order == SortOrder::None && !self.has_filters() {
+            self.limit.saturating_add(1)
+        } else {
+            usize::MAX
+        }
+    }
+
+    fn passes_filters(&self, tip: &Tip) -> bool {
+        let tags = tip.tags();
+        let within = |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
+        let request = self.request;
+        within(tags.mod_revision, request.min_mod_revision, request.max_mod_revision)
+            && within(tags.create_revision, request.min_create_revision, request.max_create_revision)
+    }
+}
+
+/// Evaluates a range; the records go to `visit` in the order asked for.
+pub(crate) fn range(
+    source: &Source<'_>,
+    request: &RangeRequest,
+    visit: &mut dyn FnMut(&Record),
+) -> Result<Result<RangeTotals, Refusal>, StoreError> {
+    let asked = request.revision;
+    if asked > source.revision {
+        return Ok(Err(Refusal::FutureRevision { requested: asked, current: source.revision }));
+    }
+    if asked > 0 && asked < source.compact_revision {
+        let compacted = source.compact_revision;
+        return Ok(Err(Refusal::Compacted { requested: asked, compacted }));
+    }
+    let wish = Wish::new(request);
+    let totals = if asked <= 0 || asked == source.revision {
+        newest(source, &wish, visit)
+    } else {
+        past(source, &wish, asked, visit)
+    };
+    totals.map(Ok)
+}
+
+/// Evaluates a range over tips gathered by the caller: all of the selection, in key order.
+pub(crate) fn range_of(
+    source: &Source<'_>,
+    request: &RangeRequest,
+    tips: Vec<Tip>,
+    visit: &mut dyn FnMut(&Record),
+) -> Result<RangeTotals, StoreError> {
+    let wish = Wish::new(request);
+    let count = tips.len();
+    if request.count_only {
+        return Ok(totals(count, false));
+    }
+    arrange(source, &wish, tips.into_iter().take(wish.gathered()).collect(), count, visit)
+}
+
+/// At the index's revision.
+fn newest(
+    source: &Source<'_>,
+    wish: &Wish<'_>,
+    visit: &mut dyn FnMut(&Record),
+) -> Result<RangeTotals, StoreError> {
+    let interval = match wish.selection {
+        Selection::Key(key) => {
+            let tip = source.index.get(key);
+            let count = usize::from(tip.is_some());
+            return match tip {
+                Some(tip) if !wish.request.count_only => {
+                    if wish.passes_filters(tip) {
+                        Emitter::new(source, wish).emit(tip, visit)?;
+                    }
+                    Ok(totals(count, false))
+                }
+                _ => Ok(totals(count, false)),
+            };
+        }
+        Selection::Interval(interval) => interval,
+    };
+    if wish.request.count_only {
+        return Ok(totals(source.index.count(&interval), false));
+    }
+    let tips = source.index.range(&interval);
+    let count = tips.len();
+    if !wish.is_plain() {
+        return arrange(source, wish, tips.take(wish.gathered()).cloned().collect(), count, visit);
+    }
+    let mut emitter = Emitter::new(source, wish);
+    for (place, tip) in tips.take(wish.limit).enumerate() {
+        if emitter.point_reads == POINT_READS && source.is_written && !wish.keys_only {
+            let rest = Selection::Interval(Interval { start: tip.key(), ..interval });
+            let mut left = count.min(wish.limit) - place;
+            versions(source.engine, &rest, source.revision, &mut |stored| {
+                let (_, _, record) = layout::kv_value(stored)?;
+                visit(&record);
+                left -= 1;
+                Ok(if left == 0 { Step::Stop } else { Step::Next })
+            })?;
+            break;
+        }
+        emitter.emit(tip, visit)?;
+    }
+    Ok(totals(count, count > wish.limit))
+}
+
+/// At a revision that only the engine shows.
+fn past(
+    source: &Source<'_>,
+    wish: &Wish<'_>,
+    revision: i64,
+    visit: &mut dyn FnMut(&Record),
+) -> Result<RangeTotals, StoreError> {
+    let mut tips = Vec::new();
+    let mut count = 0;
+    let wanted = match (wish.request.count_only, wish.is_plain()) {
+        (true, _) => 0,
+        (false, true) => wish.limit,
+        (false, false) => wish.gathered(),
+    };
+    versions(source.engine, &wish.selection, revision, &mut |stored| {
+        count += 1;
+        if tips.len() < wanted {
+            tips.push(Tip::from(layout::kv_value(stored)?.2));
+        }
+        Ok(Step::Next)
+    })?;
+    if wish.request.count_only {
+        return Ok(totals(count, false));
+    }
+    arrange(source, wish, tips, count, visit)
+}
+
+/// Filters, sorts, cuts and emits what was gathered.
+fn arrange(
+    source: &Source<'_>,
+    wish: &Wish<'_>,
+    mut tips: Vec<Tip>,
+    count: usize,
+    visit: &mut dyn FnMut(&Record),
+) -> Result<RangeTotals, StoreError> {
+    if wish.has_filters() {
+        tips.retain(|tip| wish.passes_filters(tip));
+    }
+    let mut emitter = Emitter::new(source, wish);
+    if wish.target == SortTarget::Value {
+        for tip in &mut tips {
+            *tip = Tip::from(full(source.engine, tip)?);
+        }
+    }
+    if wish.target != SortTarget::Key || wish.order == SortOrder::Descend {
+        let compare = |left: &Tip, right: &Tip| compare(wish.target, left, right);
+        match wish.order {
+            SortOrder::Descend => tips.sort_by(|left, right| compare(right, left)),
+            SortOrder::None | SortOrder::Ascend => tips.sort_by(compare),
+        }
+    }
+    // A plain range at a past revision gathered no more than the limit.
+    let found = if wish.is_plain() { count } else { tips.len() };
+    for tip in tips.iter().take(wish.limit) {
+        emitter.emit(tip, visit)?;
+    }
+    Ok(totals(count, found > wish.limit))
+}
+
+fn compare(target: SortTarget, left: &Tip, right: &Tip) -> Ordering {
+    match target {
+        SortTarget::Key => left.key().cmp(right.key()),
+        SortTarget::Version => left.tags().version.cmp(&right.tags().version),
+        SortTarget::Create => left.tags().create_revision.cmp(&right.tags().create_revision),
+        SortTarget::Mod => left.tags().mod_revision.cmp(&right.tags().mod_revision),
+        SortTarget::Value => {
+            let value = |tip| Tip::record(tip).map(Record::value);
+            value(left).cmp(&value(right))
+        }
+    }
+}
+
+/// Turns tips into the records of an answer.
+struct Emitter<'a> {
+    source: Source<'a>,
+    keys_only: bool,
+    keep_lease: bool,
+    scratch: Vec<u8>,
+    /// Values that were not in memory.
+    point_reads: usize,
+}
+
+impl<'a> Emitter<'a> {
+    fn new(source: &Source<'a>, wish: &Wish<'_>) -> Self {
+        Self {
+            source: *source,
+            keys_only: wish.keys_only,
+            // Sorting by value reads versions whole; then etcd strips the value only.
+            keep_lease: wish.target == SortTarget::Value,
+            scratch: Vec::new(),
+            point_reads: 0,
+        }
+    }
+
+    fn emit(&mut self, tip: &Tip, visit: &mut dyn FnMut(&Record)) -> Result<(), StoreError> {
+        if self.keys_only {
+            visit(&tip.without_value(&mut self.scratch, self.keep_lease));
+        } else if let Some(record) = tip.record() {
+            visit(record);
+        } else {
+            self.point_reads += 1;
+            let record = full(self.source.engine, tip)?;
+            if let Some(missed) = self.source.missed {
+                missed(&record);
+            }
+            visit(&record);
+        }
+        Ok(())
+    }
+}
+
+/// The whole record of a tip, read from the engine if its value is not in memory.
+pub(crate) fn full(engine: &dyn StateEngine, tip: &Tip) -> Result<Record, StoreError> {
+    if let Some(record) = tip.record() {
+        return Ok(record.clone());
+    }
+    let mut stored_key = Vec::with_capacity(tip.key().len() + 16);
+    layout::put_kv_key(&mut stored_key, tip.key(), tip.mod_revision());
+    let mut found = None;
+    engine.get(Family::Kv, &stored_key, &mut |stored| found = Some(layout::kv_value(stored)))?;
+    match found.transpose()? {
+        Some((Op::Put, _, record)) => Ok(record),
+        _ => Err(StoreError::damaged("a key of family tip has no version in family kv")),
+    }
+}
+
+/// Visits the stored version, in force at `revision`, of each live key of a selection, in key order.
+pub(crate) fn versions(
+    engine: &dyn StateEngine,
+    selection: &Selection<'_>,
+    revision: i64,
+    visit: &mut dyn FnMut(&[u8]) -> Result<Step, StoreError>,
+) -> Result<(), StoreError> {
+    let (from, to) = selection.bounds();
+    // The escaped key whose version in force has been seen.
+    let mut done = Vec::new();
+    let mut steps = 0;
+    let mut fault = None;
+    engine.scan(Family::Kv, &from, to.as_deref(), &mut |stored_key, stored, target| {
+        let step = (|| {
+            let (key, found) = layout::split_kv_key(stored_key)?;
+            if key == done {
+                steps += 1;
+                if steps <= STEPS {
+                    return Ok(Step::Next);
+                }
+                target.extend_from_slice(key);
+                // Behind all versions of this key: its end mark, one up.
+                *target.last_mut().expect("an end mark has two bytes") = 1;
+                return Ok(Step::Seek);
+            }
+            if found > revision {
+                steps += 1;
+                if steps <= STEPS {
+                    return Ok(Step::Next);
+                }
+                steps = 0;
+                target.extend_from_slice(key);
+                target.extend_from_slice(&(!revision.cast_unsigned()).to_be_bytes());
+                return Ok(Step::Seek);
+            }
+            steps = 0;
+            done.clear();
+            done.extend_from_slice(key);
+            match layout::kv_op(stored)? {
+                Op::Put => visit(stored),
+                Op::Delete => Ok(Step::Next),
+            }
+        })();
+        step.unwrap_or_else(|error| {
+            fault = Some(error);
+            Step::Stop
+        })
+    })?;
+    fault.map_or(Ok(()), Err)
+}
+
+fn totals(count: usize, more: bool) -> RangeTotals {
+    RangeTotals { count: i64::try_from(count).unwrap_or(i64::MAX), more }
+}

@@ -1,0 +1,242 @@
+//! Transactions: compares choose the path, checks cover the whole path, then its operations run in order.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use proto::etcd::etcdserverpb::request_op::Request;
+use proto::etcd::etcdserverpb::response_op::Response;
+use proto::etcd::etcdserverpb::{
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RequestOp,
+    ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
+
+use super::range::{self, RangeTotals, Selection, Source, full};
+use super::writer::{Writer, header};
+use crate::answer::Refusal;
+use crate::error::StoreError;
+use crate::record::{Tags, Tip};
+
+/// The branch that the compares chose, nested transactions included.
+struct Path<'a> {
+    succeeded: bool,
+    steps: Vec<PathStep<'a>>,
+}
+
+enum PathStep<'a> {
+    Range(&'a RangeRequest),
+    Put(&'a PutRequest),
+    DeleteRange(&'a DeleteRangeRequest),
+    Txn(Path<'a>),
+    /// An operation that says nothing.
+    Nothing,
+}
+
+impl Writer<'_> {
+    /// Carries out a transaction, or nothing of it.
+    pub(crate) fn txn(
+        &mut self,
+        request: &TxnRequest,
+    ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
+        // The whole path is chosen by the state before the transaction.
+        let path = self.choose(request)?;
+        if let Err(refusal) = self.check_path(&path) {
+            return Ok(Err(refusal));
+        }
+        let mut response = self.run(&path)?;
+        response.header = self.header();
+        Ok(Ok(response))
+    }
+
+    fn choose<'r>(&self, request: &'r TxnRequest) -> Result<Path<'r>, StoreError> {
+        let mut succeeded = true;
+        for compare in &request.compare {
+            if !self.holds(compare)? {
+                succeeded = false;
+                break;
+            }
+        }
+        let ops = if succeeded { &request.success } else { &request.failure };
+        let step = |op: &'r RequestOp| {
+            Ok(match &op.request {
+                Some(Request::RequestRange(request)) => PathStep::Range(request),
+                Some(Request::RequestPut(request)) => PathStep::Put(request),
+                Some(Request::RequestDeleteRange(request)) => PathStep::DeleteRange(request),
+                Some(Request::RequestTxn(request)) => PathStep::Txn(self.choose(request)?),
+                None => PathStep::Nothing,
+            })
+        };
+        let steps = ops.iter().map(step).collect::<Result<_, StoreError>>()?;
+        Ok(Path { succeeded, steps })
+    }
+
+    /// Whether every key of a compare satisfies it; no key at all is one missing key.
+    fn holds(&self, compare: &Compare) -> Result<bool, StoreError> {
+        match Selection::new(&compare.key, &compare.range_end) {
+            Selection::Key(key) => self.tip_holds(compare, self.twin.working().get(key)),
+            Selection::Interval(interval) => {
+                let tips = self.twin.working().range(&interval);
+                if tips.len() == 0 {
+                    return self.tip_holds(compare, None);
+                }
+                for tip in tips {
+                    if !self.tip_holds(compare, Some(tip))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn tip_holds(&self, compare: &Compare, tip: Option<&Tip>) -> Result<bool, StoreError> {
+        let tags = tip.map_or(Tags::default(), Tip::tags);
+        let union = compare.target_union.as_ref();
+        let number = |found: i64, wanted: Option<i64>| found.cmp(&wanted.unwrap_or(0));
+        let order = match CompareTarget::try_from(compare.target) {
+            Ok(CompareTarget::Version) => number(
+                tags.version,
+                union.and_then(|union| match union {
+                    TargetUnion::Version(version) => Some(*version),
+                    _ => None,
+                }),
+            ),
+            Ok(CompareTarget::Create) => number(
+                tags.create_revision,
+                union.and_then(|union| match union {
+                    TargetUnion::CreateRevision(revision) => Some(*revision),
+                    _ => None,
+                }),
+            ),
+            Ok(CompareTarget::Mod) => number(
+                tags.mod_revision,
+                union.and_then(|union| match union {
+                    TargetUnion::ModRevision(revision) => Some(*revision),
+                    _ => None,
+                }),
+            ),
+            Ok(CompareTarget::Lease) => number(
+                tags.lease,
+                union.and_then(|union| match union {
+                    TargetUnion::Lease(lease) => Some(*lease),
+                    _ => None,
+                }),
+            ),
+            Ok(CompareTarget::Value) => {
+                // A missing key has no value that could equal or differ.
+                let Some(tip) = tip else { return Ok(false) };
+                let wanted = match union {
+                    Some(TargetUnion::Value(value)) => &**value,
+                    _ => &[],
+                };
+                full(self.engine, tip)?.value().cmp(wanted)
+            }
+            // As etcd does with numbers that it does not know.
+            Err(_) => Ordering::Equal,
+        };
+        Ok(match CompareResult::try_from(compare.result) {
+            Ok(CompareResult::Equal) => order.is_eq(),
+            Ok(CompareResult::NotEqual) => order.is_ne(),
+            Ok(CompareResult::Greater) => order.is_gt(),
+            Ok(CompareResult::Less) => order.is_lt(),
+            Err(_) => true,
+        })
+    }
+
+    /// What must hold before anything of a path is written.
+    fn check_path(&self, path: &Path<'_>) -> Result<(), Refusal> {
+        for step in &path.steps {
+            match step {
+                PathStep::Range(request) => self.check_range(request)?,
+                PathStep::Put(request) => self.check_put(request)?,
+                PathStep::Txn(path) => self.check_path(path)?,
+                PathStep::DeleteRange(_) | PathStep::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, request: &RangeRequest) -> Result<(), Refusal> {
+        let requested = request.revision;
+        if requested > self.revision {
+            return Err(Refusal::FutureRevision { requested, current: self.revision });
+        }
+        // Here, and not outside transactions, a negative revision counts as one.
+        if requested != 0 && requested < self.compact_revision {
+            return Err(Refusal::Compacted { requested, compacted: self.compact_revision });
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, path: &Path<'_>) -> Result<TxnResponse, StoreError> {
+        let mut responses = Vec::with_capacity(path.steps.len());
+        for step in &path.steps {
+            let response = match step {
+                PathStep::Range(request) => Some(Response::ResponseRange(self.txn_range(request)?)),
+                PathStep::Put(request) => Some(Response::ResponsePut(self.put_checked(request)?)),
+                PathStep::DeleteRange(request) => {
+                    Some(Response::ResponseDeleteRange(self.delete_range(request)?))
+                }
+                PathStep::Txn(path) => Some(Response::ResponseTxn(self.run(path)?)),
+                PathStep::Nothing => None,
+            };
+            responses.push(ResponseOp { response });
+        }
+        // Of a nested transaction the header stays empty.
+        let header = Some(ResponseHeader::default());
+        Ok(TxnResponse { header, succeeded: path.succeeded, responses })
+    }
+
+    /// A range inside a transaction sees the writes before it, unless it names a revision.
+    fn txn_range(&mut self, request: &RangeRequest) -> Result<RangeResponse, StoreError> {
+        let shown = self.shown_revision();
+        let source = Source { revision: shown, ..self.source() };
+        let mut kvs = Vec::new();
+        let mut visit = |record: &crate::record::Record| kvs.push(record.to_key_value());
+        let asked = request.revision;
+        let totals = if asked <= 0 || asked == shown {
+            range::range(&source, request, &mut visit)?
+        } else if asked <= self.written_revision {
+            let index = self.twin.published();
+            let revision = self.written_revision;
+            let written = Source { index, revision, is_written: true, ..source };
+            range::range(&written, request, &mut visit)?
+        } else {
+            let tips = self.tips_at(request, asked);
+            Ok(range::range_of(&source, request, tips, &mut visit)?)
+        };
+        // Revisions were checked before the first write.
+        let RangeTotals { count, more } = totals.unwrap_or_default();
+        Ok(RangeResponse { header: header(shown), kvs, more, count })
+    }
+
+    /// The tips of a selection at a revision of this batch, which neither an index nor the engine shows.
+    fn tips_at(&self, request: &RangeRequest, revision: i64) -> Vec<Tip> {
+        let selection = Selection::new(&request.key, &request.range_end);
+        let mut tips: BTreeMap<Vec<u8>, Tip> = BTreeMap::new();
+        let mut add = |tip: &Tip| tips.insert(tip.key().to_vec(), tip.clone());
+        match selection {
+            Selection::Key(key) => {
+                self.twin.published().get(key).map(&mut add);
+            }
+            Selection::Interval(interval) => {
+                self.twin.published().range(&interval).for_each(|tip| {
+                    add(tip);
+                });
+            }
+        }
+        let changes = self.sets.iter().take_while(|set| set.revision <= revision);
+        for change in changes.flat_map(|set| &set.changes) {
+            let key = change.record.key();
+            if !selection.contains(key) {
+                continue;
+            }
+            if change.is_delete {
+                tips.remove(key);
+            } else {
+                tips.insert(key.to_vec(), Tip::from(change.record.clone()));
+            }
+        }
+        tips.into_values().collect()
+    }
+}

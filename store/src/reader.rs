@@ -1,0 +1,120 @@
+//! Reading without locks: a view is one revision, whatever is applied meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use proto::etcd::etcdserverpb::RangeRequest;
+
+use crate::answer::Refusal;
+use crate::engine::StateEngine;
+use crate::entry::LogId;
+use crate::error::StoreError;
+use crate::history::{self, History};
+use crate::mvcc::index::Index;
+use crate::mvcc::range::{self, RangeAnswer, RangeTotals, Source};
+use crate::record::Record;
+
+/// The state after one batch.
+#[derive(Debug)]
+pub struct View {
+    /// The newest revision.
+    pub revision: i64,
+    /// The oldest revision that can be read; -1 when nothing was compacted yet.
+    pub compact_revision: i64,
+    /// The last entry applied.
+    pub applied: Option<LogId>,
+    /// The live keys.
+    pub index: Index,
+    /// Bytes of records held in memory.
+    pub cached_bytes: usize,
+}
+
+/// Reads the newest and older states. Cheap to clone; any thread may use it.
+#[derive(Clone)]
+pub struct Reader {
+    pub(crate) view: Arc<ArcSwap<View>>,
+    pub(crate) engine: Arc<dyn StateEngine>,
+    /// Records that had to be fetched from the engine, for the writer to take back into memory.
+    pub(crate) missed: Arc<Mutex<VecDeque<Record>>>,
+}
+
+/// Fetched records that may wait for the writer; more are dropped, which only costs later reads.
+const MISSED: usize = 256;
+
+impl Reader {
+    /// The newest state.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Evaluates a range. Every option is honoured; `serializable` is the caller's matter.
+    pub fn range(
+        &self,
+        view: &View,
+        request: &RangeRequest,
+    ) -> Result<Result<RangeAnswer, Refusal>, StoreError> {
+        let mut records = Vec::new();
+        let totals = self.range_visit(view, request, &mut |record| records.push(record.clone()))?;
+        Ok(totals.map(|RangeTotals { count, more }| RangeAnswer { records, count, more }))
+    }
+
+    /// Evaluates a range; the records go to `visit`, so that they can be encoded without being gathered.
+    pub fn range_visit(
+        &self,
+        view: &View,
+        request: &RangeRequest,
+        visit: &mut dyn FnMut(&Record),
+    ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
+        let source = Source {
+            index: &view.index,
+            revision: view.revision,
+            compact_revision: view.compact_revision,
+            engine: &*self.engine,
+            is_written: true,
+            missed: Some(&|record| self.note_missed(record)),
+        };
+        range::range(&source, request, visit)
+    }
+
+    /// Never waits for a lock.
+    fn note_missed(&self, record: &Record) {
+        if let Some(mut missed) = self.missed.try_lock()
+            && missed.len() < MISSED
+        {
+            missed.push_back(record.clone());
+        }
+    }
+
+    /// The change sets of the revisions after `after`, up to `up_to`, of keys that are wanted.
+    ///
+    /// At most `limit_revisions` sets; a revision is never split. The answer says how far it came, which may be
+    /// short of `up_to` also when few revisions hold a wanted key.
+    pub fn history(
+        &self,
+        view: &View,
+        after: i64,
+        up_to: i64,
+        limit_revisions: usize,
+        wants: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Result<History, Refusal>, StoreError> {
+        history::read(&*self.engine, view, after, up_to, limit_revisions, wants)
+    }
+
+    /// The version of `key` that was in force just before `before_revision`; none if there was none or it is
+    /// compacted.
+    pub fn previous(
+        &self,
+        view: &View,
+        key: &[u8],
+        before_revision: i64,
+    ) -> Result<Option<Record>, StoreError> {
+        history::previous(&*self.engine, view, key, before_revision)
+    }
+
+    /// The engine below.
+    pub fn engine(&self) -> &Arc<dyn StateEngine> {
+        &self.engine
+    }
+}

@@ -1,0 +1,44 @@
+//! Snapshots as names: what the engine has durably flushed. Their files are made when one must be sent.
+
+use crate::engine::{Family, StateEngine};
+use crate::entry::{LogId, Membership};
+use crate::error::StoreError;
+use crate::layout;
+
+/// The membership in force, and the entry that set it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredMembership {
+    /// The entry; none before the first.
+    pub log_id: Option<LogId>,
+    /// Who takes part.
+    pub membership: Membership,
+}
+
+/// Which state a database holds. Stored as one value with every batch, so it is never half old, half new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotName {
+    /// The last entry applied.
+    pub applied: LogId,
+    /// The membership as of that entry.
+    pub membership: StoredMembership,
+    /// The newest revision.
+    pub revision: i64,
+    /// The oldest revision that clients may read; -1 when nothing was compacted yet.
+    pub compact_revision: i64,
+    /// The oldest revision that is still complete; never above `compact_revision`.
+    pub retained_revision: i64,
+}
+
+/// The state that survives a crash: read past everything that is only in memory.
+pub(crate) fn durable(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
+    engine.durable_meta(layout::META_STATE)?.as_deref().map(layout::state).transpose()
+}
+
+/// The state as of the last write.
+pub(crate) fn current(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
+    let mut found = Ok(None);
+    engine.get(Family::Meta, layout::META_STATE, &mut |stored| {
+        found = layout::state(stored).map(Some);
+    })?;
+    found
+}

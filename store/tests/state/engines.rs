@@ -1,0 +1,101 @@
+//! The engines under test, and how each of them restarts and crashes.
+
+use std::sync::Arc;
+
+use store::engine::StateEngine;
+use store::engine::memory::MemoryEngine;
+
+/// An engine that can be taken down.
+pub(crate) trait Bench {
+    /// The engine, until the next restart.
+    fn engine(&self) -> Arc<dyn StateEngine>;
+    /// Closes and opens; no handle to the engine is left elsewhere.
+    fn restart(&mut self);
+    /// Falls back to what was durable.
+    fn crash(&mut self);
+}
+
+pub(crate) struct Memory(pub(crate) Arc<MemoryEngine>);
+
+impl Bench for Memory {
+    fn engine(&self) -> Arc<dyn StateEngine> {
+        self.0.clone()
+    }
+
+    fn restart(&mut self) {
+        self.0.flush().unwrap();
+    }
+
+    fn crash(&mut self) {
+        self.0.crash();
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+pub(crate) use rocks::Rocks;
+
+#[cfg(feature = "rocksdb")]
+mod rocks {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use store::engine::StateEngine;
+    use store::engine::rocks::{RocksEngine, RocksOptions};
+    use tempfile::TempDir;
+
+    use super::Bench;
+
+    pub(crate) struct Rocks {
+        folder: TempDir,
+        opened: u32,
+        engine: Option<Arc<RocksEngine>>,
+    }
+
+    impl Rocks {
+        pub(crate) fn new() -> Self {
+            let mut rocks = Self { folder: TempDir::new().unwrap(), opened: 0, engine: None };
+            rocks.open();
+            rocks
+        }
+
+        pub(crate) fn database(&self) -> PathBuf {
+            self.folder.path().join(self.opened.to_string())
+        }
+
+        fn open(&mut self) {
+            let engine = RocksEngine::open(&self.database(), &RocksOptions::default()).unwrap();
+            self.engine = Some(Arc::new(engine));
+        }
+    }
+
+    impl Bench for Rocks {
+        fn engine(&self) -> Arc<dyn StateEngine> {
+            self.engine.clone().unwrap()
+        }
+
+        fn restart(&mut self) {
+            assert_eq!(Arc::strong_count(self.engine.as_ref().unwrap()), 1);
+            self.engine = None;
+            self.open();
+        }
+
+        /// The files as they are while the database is open are what a killed process leaves behind.
+        fn crash(&mut self) {
+            let before = self.database();
+            self.opened += 1;
+            copy(&before, &self.database());
+            self.engine = None;
+            fs::remove_dir_all(before).unwrap();
+            self.open();
+        }
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
