@@ -1,4 +1,5 @@
 //! The generator against the echo server, for a fraction of a second: counts and outcomes, never times.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -155,7 +156,11 @@ fn a_wrong_command_line_exits_with_2_and_names_the_fault() {
 fn a_guarded_child_ends_when_its_parent_is_killed() {
     // A shell stands for the comparison. Its child holds the pipe as well: when it ends, so does the file.
     let script = format!("{BENCH} guarded $$ /bin/sh -c 'echo up; exec sleep 60' & wait");
-    let mut parent = Command::new("/bin/sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut parent = Command::new("/bin/sh")
+        .args(["-c", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdout = BufReader::new(parent.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -164,5 +169,8 @@ fn a_guarded_child_ends_when_its_parent_is_killed() {
     parent.kill().unwrap();
     parent.wait().unwrap();
     assert_eq!(stdout.read_line(&mut line).unwrap(), 0);
-    assert!(begin.elapsed() < Duration::from_secs(30), "the child lived on");
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "the child lived on"
+    );
 }

@@ -18,11 +18,14 @@ use jepsen::process::{Server, binary};
 use jepsen::sim::SimRng;
 use parking_lot::Mutex;
 use rand::{Rng, RngExt, SeedableRng};
+use tokio::task::JoinHandle;
 
 /// Clients that write at the same time.
 const WRITERS: u64 = 8;
-/// Keys that they fight over; the rest of their writes go to keys of their own.
+/// Keys that they fight over.
 const SHARED_KEYS: u64 = 24;
+/// Keys that the rest of their writes go to. Bounded, so that reading everything after each kill stays quick.
+const MANY_KEYS: u64 = 2_000;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -59,14 +62,10 @@ impl Load {
             Bytes::from(format!("shared/{:02}", rng.random_range(0..SHARED_KEYS)))
         };
         match rng.random_range(0..100) {
-            0..50 => {
-                let value = self.value(rng);
-                let number = self.next_value.load(Ordering::Relaxed);
-                Operation::Put {
-                    key: format!("own/{number:08}").into(),
-                    value,
-                }
-            }
+            0..50 => Operation::Put {
+                key: format!("many/{:04}", rng.random_range(0..MANY_KEYS)).into(),
+                value: self.value(rng),
+            },
             50..62 => Operation::Put {
                 key: shared(rng),
                 value: self.value(rng),
@@ -273,6 +272,27 @@ async fn verify(
     Ok(())
 }
 
+fn start_writers(load: &Arc<Load>, client: &Client, rng: &mut SimRng) -> Vec<JoinHandle<()>> {
+    (0..WRITERS)
+        .map(|_| {
+            let (load, client) = (Arc::clone(load), client.clone());
+            let rng = SimRng::seed_from_u64(rng.next_u64());
+            tokio::spawn(async move { load.write_until_over(client, rng).await })
+        })
+        .collect()
+}
+
+/// Waits until all have noticed that the server is gone; fails if one of them saw a broken rule.
+async fn end_writers(load: &Load, writers: Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+    for writer in writers {
+        writer.await?;
+    }
+    match load.violation.lock().take() {
+        Some(violation) => Err(violation.into()),
+        None => Ok(()),
+    }
+}
+
 #[tokio::test]
 async fn no_acknowledged_write_is_lost_by_kill_9() -> anyhow::Result<()> {
     let seed = from_env("SEED").unwrap_or_else(|| {
@@ -298,24 +318,11 @@ async fn no_acknowledged_write_is_lost_by_kill_9() -> anyhow::Result<()> {
 
     let mut client = server.start().await?;
     for kill in 0..kills {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|_| {
-                let (load, client, rng) = (
-                    load.clone(),
-                    client.clone(),
-                    SimRng::seed_from_u64(rng.next_u64()),
-                );
-                tokio::spawn(async move { load.write_until_over(client, rng).await })
-            })
-            .collect();
+        let writers = start_writers(&load, &client, &mut rng);
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..600))).await;
         server.kill()?;
-        for writer in writers {
-            writer.await?;
-        }
-        if let Some(violation) = load.violation.lock().take() {
-            return Err(violation).with_context(|| format!("before kill {kill} (SEED={seed})"));
-        }
+        let ended = end_writers(&load, writers).await;
+        ended.with_context(|| format!("before kill {kill} (SEED={seed})"))?;
         let starting = Instant::now();
         client = server
             .start()
@@ -328,16 +335,7 @@ async fn no_acknowledged_write_is_lost_by_kill_9() -> anyhow::Result<()> {
     }
 
     // A clean stop under load: it succeeds, and the folder opens again.
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|_| {
-            let (load, client, rng) = (
-                load.clone(),
-                client.clone(),
-                SimRng::seed_from_u64(rng.next_u64()),
-            );
-            tokio::spawn(async move { load.write_until_over(client, rng).await })
-        })
-        .collect();
+    let writers = start_writers(&load, &client, &mut rng);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let status = server.terminate().await?;
     anyhow::ensure!(
@@ -346,12 +344,9 @@ async fn no_acknowledged_write_is_lost_by_kill_9() -> anyhow::Result<()> {
         server.log_tail()
     );
     load.is_over.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await?;
-    }
-    if let Some(violation) = load.violation.lock().take() {
-        return Err(violation).context("before the SIGTERM");
-    }
+    end_writers(&load, writers)
+        .await
+        .context("before the SIGTERM")?;
     client = server.start().await.context("after the SIGTERM")?;
     verify(&client, &load.ledger, true)
         .await

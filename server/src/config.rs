@@ -18,7 +18,7 @@ use self::{
     parse::{Asked, Values},
 };
 pub use self::{
-    help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION, markdown as flags_as_markdown},
+    help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
     url::ListenUrl,
 };
 
@@ -203,7 +203,12 @@ impl Invocation {
     pub fn read(arguments: &[String], environment: &Environment) -> Result<Self, ConfigError> {
         match arguments.first().map(String::as_str) {
             Some("dump") => read_dump(&arguments[1..], environment),
-            Some("help") => Ok(Self::Print(help::node())),
+            Some("help") => match arguments.get(1).map(String::as_str) {
+                None => Ok(Self::Print(help::node())),
+                Some("dump") => Ok(Self::Print(help::dump())),
+                Some("--markdown") => Ok(Self::Print(help::markdown())),
+                Some(other) => Err(ConfigError::Positional(other.to_owned())),
+            },
             Some("version") => Ok(Self::Print(help::version())),
             Some(proxy @ ("gateway" | "grpc-proxy")) => Err(ConfigError::Invalid(format!(
                 "etcd's {proxy:?} command is not part of Holdfast"

@@ -174,11 +174,11 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     keep_current(&metrics, &node, &config);
     let status = node.status();
     tracing::info!(
-        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        took_ms = millis(began),
         applied_index = status.applied_index,
         term = status.term,
         revision = node.reader().view().revision,
-        "recovered"
+        "recovered everything that was committed"
     );
 
     let (stopping, stops) = tokio::sync::watch::channel(false);
@@ -210,6 +210,10 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         stopping,
         data_dir,
     })
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn bind(urls: &[ListenUrl]) -> Result<Vec<std::net::TcpListener>, StartError> {
@@ -246,6 +250,7 @@ fn start_node(
     let memory = &config.memory;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
 
+    let began = Instant::now();
     let store_error = |source| StartError::Store {
         folder: data_dir.database().display().to_string(),
         source,
@@ -255,7 +260,14 @@ fn start_node(
         value_budget_bytes: bytes(memory.values),
     };
     let machine = Machine::open(engine.clone(), options).map_err(store_error)?;
+    tracing::info!(
+        took_ms = millis(began),
+        keys = machine.reader().view().index.len(),
+        applied_index = machine.applied().map_or(0, |id| id.index),
+        "opened the database"
+    );
 
+    let began = Instant::now();
     let folder = metrics::timed_log(Arc::new(RealFs::new(data_dir.wal())), metrics.clone());
     let options = LogOptions {
         tail_bytes: bytes(memory.log_tail),
@@ -271,6 +283,11 @@ fn start_node(
             "cut the end of the log that a crash left unfinished; nothing in it was ever acknowledged"
         );
     }
+    tracing::info!(
+        took_ms = millis(began),
+        last_index = recovered.last.map_or(0, |id| id.index),
+        "opened the raft log"
+    );
 
     let term = Arc::new(AtomicU64::new(0));
     let options = watch::Options {

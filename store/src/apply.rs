@@ -42,7 +42,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { value_budget_bytes: 256 << 20 }
+        Self {
+            value_budget_bytes: 256 << 20,
+        }
     }
 }
 
@@ -87,9 +89,14 @@ impl Machine {
     /// Opens the state that the engine holds, and rebuilds the index; values stay in the engine for now.
     pub fn open(engine: Arc<dyn StateEngine>, options: Options) -> Result<Self, StoreError> {
         check_format(&*engine)?;
-        let (twin, state) = (Twin::new(read_index(&*engine)?), snapshot::current(&*engine)?);
+        let (twin, state) = (
+            Twin::new(read_index(&*engine)?),
+            snapshot::current(&*engine)?,
+        );
         let applied = state.as_ref().map(|state| state.applied);
-        let revision = state.as_ref().map_or(FIRST_REVISION, |state| state.revision);
+        let revision = state
+            .as_ref()
+            .map_or(FIRST_REVISION, |state| state.revision);
         let compact_revision = state.as_ref().map_or(-1, |state| state.compact_revision);
         let membership = state.map(|state| state.membership).unwrap_or_default();
         let view = View {
@@ -109,7 +116,11 @@ impl Machine {
             engine,
             reader,
             encoded_membership: membership.membership.encode(),
-            cache: Cache { budget, hand: Vec::new(), warm_from: Some(Vec::new()) },
+            cache: Cache {
+                budget,
+                hand: Vec::new(),
+                warm_from: Some(Vec::new()),
+            },
             twin,
             applied,
             membership,
@@ -209,7 +220,8 @@ impl Machine {
             );
             self.engine.write(&self.batch)?;
         }
-        (self.applied, self.revision, self.compact_revision) = (applied, revision, compact_revision);
+        (self.applied, self.revision, self.compact_revision) =
+            (applied, revision, compact_revision);
         self.recall_missed();
         self.strip_beyond_budget();
         self.publish();
@@ -234,13 +246,18 @@ impl Machine {
     ///
     /// Answers how many it loaded; after 0 there is nothing left to do. For the apply thread, when idle.
     pub fn warm(&mut self, max_items: usize) -> Result<usize, StoreError> {
-        let Some(from) = self.cache.warm_from.take() else { return Ok(0) };
+        let Some(from) = self.cache.warm_from.take() else {
+            return Ok(0);
+        };
         if self.is_stopped || self.twin.cached_bytes() >= self.cache.budget {
             return Ok(0);
         }
         let mut records = Vec::new();
         let mut room = self.cache.budget - self.twin.cached_bytes();
-        let all = Selection::Interval(Interval { start: &from, end: None });
+        let all = Selection::Interval(Interval {
+            start: &from,
+            end: None,
+        });
         versions(&*self.engine, &all, self.revision, &mut |stored| {
             let (_, _, record) = layout::kv_value(stored)?;
             let len = record.encoded().len();
@@ -329,10 +346,15 @@ impl Machine {
 /// Refuses a database of a newer version; marks a new one.
 fn check_format(engine: &dyn StateEngine) -> Result<(), StoreError> {
     let mut found = None;
-    engine.get(Family::Meta, layout::META_FORMAT, &mut |stored| found = Some(layout::format(stored)))?;
+    engine.get(Family::Meta, layout::META_FORMAT, &mut |stored| {
+        found = Some(layout::format(stored))
+    })?;
     match found.transpose()? {
         Some(layout::FORMAT) => Ok(()),
-        Some(found) => Err(StoreError::NewerFormat { found, known: layout::FORMAT }),
+        Some(found) => Err(StoreError::NewerFormat {
+            found,
+            known: layout::FORMAT,
+        }),
         None => {
             let mut batch = Batch::default();
             batch.put(
@@ -349,8 +371,11 @@ fn read_index(engine: &dyn StateEngine) -> Result<crate::mvcc::index::Index, Sto
     let mut builder = Builder::default();
     let mut scratch = Vec::new();
     let mut fault = None;
-    engine.scan(Family::Tip, &[], None, &mut |key, stored, _| {
-        match layout::tip(&mut scratch, key, stored) {
+    engine.scan(
+        Family::Tip,
+        &[],
+        None,
+        &mut |key, stored, _| match layout::tip(&mut scratch, key, stored) {
             Ok(tip) => {
                 builder.push(tip);
                 Step::Next
@@ -359,8 +384,8 @@ fn read_index(engine: &dyn StateEngine) -> Result<crate::mvcc::index::Index, Sto
                 fault = Some(error);
                 Step::Stop
             }
-        }
-    })?;
+        },
+    )?;
     fault.map_or_else(|| Ok(builder.finish()), Err)
 }
 
@@ -386,16 +411,23 @@ fn apply_commands(
             None => return Err(needs(Need::Command(place))),
         };
         writer.finish_command();
-        let &Command { member, boot, sequence, .. } = command;
-        answers.push(Answered { member, boot, sequence, outcome });
+        let &Command {
+            member,
+            boot,
+            sequence,
+            ..
+        } = command;
+        answers.push(Answered {
+            member,
+            boot,
+            sequence,
+            outcome,
+        });
     }
     Ok(())
 }
 
-fn apply_command(
-    writer: &mut Writer<'_>,
-    op: &Op,
-) -> Result<Result<Answer, Refusal>, StoreError> {
+fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refusal>, StoreError> {
     Ok(match op {
         Op::Put(request) => writer.put(request)?.map(Answer::Put),
         Op::DeleteRange(request) => Ok(Answer::DeleteRange(writer.delete_range(request)?)),

@@ -124,13 +124,21 @@ impl Batch {
     ) {
         let key = self.append(key);
         let value = self.append(value);
-        self.writes.push(Write { family, key, value: Some(value) });
+        self.writes.push(Write {
+            family,
+            key,
+            value: Some(value),
+        });
     }
 
     /// Removes a key.
     pub fn delete(&mut self, family: Family, key: impl FnOnce(&mut Vec<u8>)) {
         let key = self.append(key);
-        self.writes.push(Write { family, key, value: None });
+        self.writes.push(Write {
+            family,
+            key,
+            value: None,
+        });
     }
 
     /// How many writes there are.

@@ -75,10 +75,15 @@ pub enum Need {
 impl StoreError {
     /// Damage found while decoding something stored.
     pub(crate) fn damaged(detail: impl Into<String>) -> Self {
-        Self::Corrupt { file: None, detail: detail.into() }
+        Self::Corrupt {
+            file: None,
+            detail: detail.into(),
+        }
     }
 }
 
 fn in_file(file: &Option<String>) -> String {
-    file.as_ref().map(|file| format!(" (file {file})")).unwrap_or_default()
+    file.as_ref()
+        .map(|file| format!(" (file {file})"))
+        .unwrap_or_default()
 }

@@ -89,18 +89,29 @@ pub(crate) fn read(
     }
     let up_to = up_to.min(view.revision);
     if after >= up_to {
-        return Ok(Ok(History { sets: Vec::new(), up_to: after }));
+        return Ok(Ok(History {
+            sets: Vec::new(),
+            up_to: after,
+        }));
     }
     let (found, up_to) = wanted(engine, after + 1..=up_to, limit.max(1), wants)?;
     let mut sets: Vec<Arc<ChangeSet>> = Vec::new();
-    let mut current = ChangeSet { revision: 0, changes: Vec::new() };
+    let mut current = ChangeSet {
+        revision: 0,
+        changes: Vec::new(),
+    };
     for (revision, op, key) in found {
         if revision != current.revision && !current.changes.is_empty() {
-            let next = ChangeSet { revision, changes: Vec::new() };
+            let next = ChangeSet {
+                revision,
+                changes: Vec::new(),
+            };
             sets.push(Arc::new(std::mem::replace(&mut current, next)));
         }
         current.revision = revision;
-        current.changes.push(change(engine, view, revision, op, &key)?);
+        current
+            .changes
+            .push(change(engine, view, revision, op, &key)?);
     }
     if !current.changes.is_empty() {
         sets.push(Arc::new(current));
@@ -163,7 +174,10 @@ fn change(
     op: Op,
     key: &[u8],
 ) -> Result<Change, StoreError> {
-    let (mut from, mut to) = (Vec::with_capacity(key.len() + 16), Vec::with_capacity(key.len() + 2));
+    let (mut from, mut to) = (
+        Vec::with_capacity(key.len() + 16),
+        Vec::with_capacity(key.len() + 2),
+    );
     layout::put_kv_key(&mut from, key, revision);
     layout::put_kv_after(&mut to, key);
     let mut versions = Vec::with_capacity(2);
@@ -172,12 +186,20 @@ fn change(
             let (op, _, record) = layout::kv_value(value)?;
             Ok((revision, op, record))
         }));
-        if versions.len() < 2 { Step::Next } else { Step::Stop }
+        if versions.len() < 2 {
+            Step::Next
+        } else {
+            Step::Stop
+        }
     })?;
     let mut versions = versions.into_iter();
     let record = match versions.next().transpose()? {
         Some((found, found_op, record)) if found == revision && found_op == op => record,
-        _ => return Err(StoreError::damaged("a change in family log has no version in family kv")),
+        _ => {
+            return Err(StoreError::damaged(
+                "a change in family log has no version in family kv",
+            ));
+        }
     };
     let previous = match versions.next().transpose()? {
         Some((_, Op::Put, record)) if revision > view.compact_revision => {
@@ -192,7 +214,11 @@ fn change(
         }
         _ => None,
     };
-    Ok(Change { record, is_delete: op == Op::Delete, previous })
+    Ok(Change {
+        record,
+        is_delete: op == Op::Delete,
+        previous,
+    })
 }
 
 /// The version of `key` that was newest before `before_revision`; none if it was deleted then or is compacted.
@@ -215,7 +241,10 @@ pub(crate) fn version_at(
     key: &[u8],
     revision: i64,
 ) -> Result<Option<Record>, StoreError> {
-    let (mut from, mut to) = (Vec::with_capacity(key.len() + 16), Vec::with_capacity(key.len() + 2));
+    let (mut from, mut to) = (
+        Vec::with_capacity(key.len() + 16),
+        Vec::with_capacity(key.len() + 2),
+    );
     layout::put_kv_key(&mut from, key, revision);
     layout::put_kv_after(&mut to, key);
     let mut found = Ok(None);

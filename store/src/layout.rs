@@ -117,7 +117,9 @@ pub fn split_kv_key(stored: &[u8]) -> Result<(&[u8], i64), StoreError> {
         Some((escaped, revision)) if escaped.ends_with(&[0, 0]) => {
             Ok((escaped, (!u64::from_be_bytes(*revision)).cast_signed()))
         }
-        _ => Err(StoreError::damaged("a key in family kv has no end mark or no revision")),
+        _ => Err(StoreError::damaged(
+            "a key in family kv has no end mark or no revision",
+        )),
     }
 }
 
@@ -155,7 +157,8 @@ pub fn kv_value(stored: &[u8]) -> Result<(Op, u32, Record), StoreError> {
     let op = kv_op(stored)?;
     let mut rest = &stored[1..];
     let sub = varint::take(&mut rest).and_then(|sub| u32::try_from(sub).ok());
-    let sub = sub.ok_or_else(|| StoreError::damaged("a version in family kv has no sub-revision"))?;
+    let sub =
+        sub.ok_or_else(|| StoreError::damaged("a version in family kv has no sub-revision"))?;
     Ok((op, sub, Record::from_encoded(rest)?))
 }
 
@@ -183,7 +186,9 @@ pub(crate) fn tip(scratch: &mut Vec<u8>, key: &[u8], stored: &[u8]) -> Result<Ti
     })();
     match tags {
         Some(tags) if rest.is_empty() => Ok(Tip::stripped(scratch, key, &tags)),
-        _ => Err(StoreError::damaged("an item of family tip is not five numbers")),
+        _ => Err(StoreError::damaged(
+            "an item of family tip is not five numbers",
+        )),
     }
 }
 
@@ -215,7 +220,9 @@ pub fn put_log_value(out: &mut Vec<u8>, op: Op, key: &[u8]) {
 
 /// Reads a `log` value.
 pub fn log_value(stored: &[u8]) -> Result<(Op, &[u8]), StoreError> {
-    let parts = stored.split_first().and_then(|(&op, key)| Some((Op::from_byte(op)?, key)));
+    let parts = stored
+        .split_first()
+        .and_then(|(&op, key)| Some((Op::from_byte(op)?, key)));
     parts.ok_or_else(|| StoreError::damaged("a change in family log does an unknown thing"))
 }
 
@@ -288,7 +295,10 @@ fn put_log_id(out: &mut Vec<u8>, id: LogId) {
 }
 
 fn take_log_id(rest: &mut &[u8]) -> Option<LogId> {
-    Some(LogId { term: varint::take(rest)?, index: varint::take(rest)? })
+    Some(LogId {
+        term: varint::take(rest)?,
+        index: varint::take(rest)?,
+    })
 }
 
 #[cfg(test)]
@@ -303,11 +313,21 @@ mod tests {
 
     fn random_key(random: &mut StdRng) -> Vec<u8> {
         let len = random.random_range(0..6);
-        (0..len).map(|_| *[0, 1, 0x7f, 0xfe, 0xff].get(random.random_range(0..5)).unwrap()).collect()
+        (0..len)
+            .map(|_| {
+                *[0, 1, 0x7f, 0xfe, 0xff]
+                    .get(random.random_range(0..5))
+                    .unwrap()
+            })
+            .collect()
     }
 
     fn random_revision(random: &mut StdRng) -> i64 {
-        if random.random_bool(0.5) { random.random_range(0..5) } else { random.random_range(0..=i64::MAX) }
+        if random.random_bool(0.5) {
+            random.random_range(0..5)
+        } else {
+            random.random_range(0..=i64::MAX)
+        }
     }
 
     fn kv_key(key: &[u8], revision: i64) -> Vec<u8> {
@@ -318,7 +338,7 @@ mod tests {
 
     #[test]
     fn kv_keys_round_trip() {
-        println!("seed 21");
+        eprintln!("seed 21");
         let mut random = StdRng::seed_from_u64(21);
         for _ in 0..2000 {
             let (key, revision) = (random_key(&mut random), random_revision(&mut random));
@@ -330,19 +350,23 @@ mod tests {
 
     #[test]
     fn kv_keys_stand_in_key_order_and_newest_first() {
-        println!("seed 22");
+        eprintln!("seed 22");
         let mut random = StdRng::seed_from_u64(22);
         for _ in 0..5000 {
             let (left, right) = (random_key(&mut random), random_key(&mut random));
             let (older, newer) = (random_revision(&mut random), random_revision(&mut random));
             let expected = left.cmp(&right).then(newer.cmp(&older));
-            assert_eq!(kv_key(&left, older).cmp(&kv_key(&right, newer)), expected, "{left:?} {right:?}");
+            assert_eq!(
+                kv_key(&left, older).cmp(&kv_key(&right, newer)),
+                expected,
+                "{left:?} {right:?}"
+            );
         }
     }
 
     #[test]
     fn kv_bounds_enclose_exactly_the_versions_they_mean() {
-        println!("seed 23");
+        eprintln!("seed 23");
         let mut random = StdRng::seed_from_u64(23);
         for _ in 0..5000 {
             let (key, other) = (random_key(&mut random), random_key(&mut random));
@@ -359,7 +383,14 @@ mod tests {
 
     #[test]
     fn kv_values_round_trip() {
-        let put = Record::new(&Fields { key: b"k", create_revision: 2, mod_revision: 3, version: 2, value: b"v", lease: 1 });
+        let put = Record::new(&Fields {
+            key: b"k",
+            create_revision: 2,
+            mod_revision: 3,
+            version: 2,
+            value: b"v",
+            lease: 1,
+        });
         let delete = Record::tombstone(&mut Vec::new(), b"k", 4);
         for (op, sub, record) in [(Op::Put, 0, put), (Op::Delete, u32::MAX, delete)] {
             let mut stored = Vec::new();
@@ -372,7 +403,7 @@ mod tests {
 
     #[test]
     fn tip_items_round_trip() {
-        println!("seed 24");
+        eprintln!("seed 24");
         let mut random = StdRng::seed_from_u64(24);
         for _ in 0..1000 {
             let tags = Tags {
@@ -393,7 +424,7 @@ mod tests {
 
     #[test]
     fn log_items_round_trip_in_the_order_of_revision_and_sub_revision() {
-        println!("seed 25");
+        eprintln!("seed 25");
         let mut random = StdRng::seed_from_u64(25);
         let mut items = BTreeSet::new();
         for _ in 0..500 {
@@ -423,14 +454,27 @@ mod tests {
         };
         for log_id in [None, Some(LogId { term: 1, index: 0 })] {
             let name = SnapshotName {
-                applied: LogId { term: 3, index: 1 << 40 },
-                membership: StoredMembership { log_id, membership: membership.clone() },
+                applied: LogId {
+                    term: 3,
+                    index: 1 << 40,
+                },
+                membership: StoredMembership {
+                    log_id,
+                    membership: membership.clone(),
+                },
                 revision: 1 << 50,
                 compact_revision: -1,
                 retained_revision: -1,
             };
             let mut stored = Vec::new();
-            put_state(&mut stored, name.applied, (log_id, &membership.encode()), name.revision, -1, -1);
+            put_state(
+                &mut stored,
+                name.applied,
+                (log_id, &membership.encode()),
+                name.revision,
+                -1,
+                -1,
+            );
             assert_eq!(state(&stored).unwrap(), name);
             assert!(state(&stored[..stored.len() - 1]).is_err());
         }
@@ -445,6 +489,9 @@ mod tests {
             assert_eq!(varint::take(&mut out.as_slice()), Some(number));
         }
         assert_eq!(varint::take(&mut &[0xff; 11][..]), None);
-        assert_eq!(varint::take(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]), None);
+        assert_eq!(
+            varint::take(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]),
+            None
+        );
     }
 }

@@ -57,10 +57,16 @@ impl Reader {
     ) -> Result<Result<RangeAnswer, Refusal>, StoreError> {
         let mut records = Vec::new();
         let totals = self.range_visit(view, request, &mut |record| records.push(record.clone()))?;
-        Ok(totals.map(|RangeTotals { count, more }| RangeAnswer { records, count, more }))
+        Ok(totals.map(|RangeTotals { count, more }| RangeAnswer {
+            records,
+            count,
+            more,
+        }))
     }
 
     /// Evaluates a range; the records go to `visit`, so that they can be encoded without being gathered.
+    ///
+    /// `visit` does not read the store.
     pub fn range_visit(
         &self,
         view: &View,
@@ -90,7 +96,7 @@ impl Reader {
     /// The change sets of the revisions after `after`, up to `up_to`, of keys that are wanted.
     ///
     /// At most `limit_revisions` sets; a revision is never split. The answer says how far it came, which may be
-    /// short of `up_to` also when few revisions hold a wanted key.
+    /// short of `up_to` also when few revisions hold a wanted key. `wants` does not read the store.
     pub fn history(
         &self,
         view: &View,

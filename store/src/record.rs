@@ -87,19 +87,31 @@ impl Record {
 
     /// Encodes a record of these fields.
     pub fn new(fields: &Fields<'_>) -> Self {
-        Self::encode(&mut Vec::with_capacity(fields.key.len() + fields.value.len() + 48), fields)
+        Self::encode(
+            &mut Vec::with_capacity(fields.key.len() + fields.value.len() + 48),
+            fields,
+        )
     }
 
     /// The record of a deletion.
     pub(crate) fn tombstone(scratch: &mut Vec<u8>, key: &[u8], mod_revision: i64) -> Self {
-        Self::encode(scratch, &Fields { key, mod_revision, ..Fields::default() })
+        Self::encode(
+            scratch,
+            &Fields {
+                key,
+                mod_revision,
+                ..Fields::default()
+            },
+        )
     }
 
     /// Takes over bytes that [`Record::encoded`] gave; anything else is damage.
     pub(crate) fn from_encoded(encoded: &[u8]) -> Result<Self, StoreError> {
         match Parts::parse(encoded) {
             Some(_) if encoded.first() == Some(&KEY) => Ok(Self(Arc::from(encoded))),
-            _ => Err(StoreError::damaged("a stored version is not an encoded key-value pair")),
+            _ => Err(StoreError::damaged(
+                "a stored version is not an encoded key-value pair",
+            )),
         }
     }
 
@@ -139,7 +151,10 @@ impl Record {
 
     /// The record as an encoded `mvccpb.KeyValue`.
     pub fn encoded(&self) -> &[u8] {
-        debug_assert!(self.0.first() == Some(&KEY), "a stripped record stays in the index");
+        debug_assert!(
+            self.0.first() == Some(&KEY),
+            "a stripped record stays in the index"
+        );
         &self.0
     }
 
@@ -174,7 +189,14 @@ impl Record {
     pub(crate) fn without_value(&self, scratch: &mut Vec<u8>, keep_lease: bool) -> Self {
         let fields = self.fields();
         let lease = if keep_lease { fields.lease } else { 0 };
-        Self::encode(scratch, &Fields { value: &[], lease, ..fields })
+        Self::encode(
+            scratch,
+            &Fields {
+                value: &[],
+                lease,
+                ..fields
+            },
+        )
     }
 
     fn parts(&self) -> Parts<'_> {
@@ -259,13 +281,18 @@ impl Tip {
 
     /// Whether stripping frees enough memory to be worth a read later.
     pub(crate) fn is_strippable(&self) -> bool {
-        self.record().is_some_and(|record| record.0.len() > STRIP_FROM)
+        self.record()
+            .is_some_and(|record| record.0.len() > STRIP_FROM)
             && self.tags().value_len >= STRIP_FROM as u64
     }
 
     /// Bytes of memory that count against the budget; small values stay with their keys and do not.
     pub(crate) fn cached_bytes(&self) -> usize {
-        if self.is_strippable() { self.0.0.len() } else { 0 }
+        if self.is_strippable() {
+            self.0.0.len()
+        } else {
+            0
+        }
     }
 }
 
@@ -339,14 +366,29 @@ mod tests {
             2 => random.random_range(1..i64::MAX),
             _ => i64::MAX,
         };
-        let (create_revision, mod_revision, version, lease) = (number(), number(), number(), number());
+        let (create_revision, mod_revision, version, lease) =
+            (number(), number(), number(), number());
         let mut bytes = |from| {
             let len = random.random_range(from..300);
-            (0..len).map(|_| random.random()).collect::<Vec<u8>>().into()
+            (0..len)
+                .map(|_| random.random())
+                .collect::<Vec<u8>>()
+                .into()
         };
         let (key, value) = (bytes(1), bytes(0));
-        let value = if random.random_bool(0.2) { Bytes::new() } else { value };
-        KeyValue { key, create_revision, mod_revision, version, value, lease }
+        let value = if random.random_bool(0.2) {
+            Bytes::new()
+        } else {
+            value
+        };
+        KeyValue {
+            key,
+            create_revision,
+            mod_revision,
+            version,
+            value,
+            lease,
+        }
     }
 
     fn fields(message: &KeyValue) -> Fields<'_> {
@@ -362,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_record_is_what_a_protobuf_encoder_writes() {
-        println!("seed 11");
+        eprintln!("seed 11");
         let mut random = StdRng::seed_from_u64(11);
         for _ in 0..2000 {
             let message = random_message(&mut random);
@@ -377,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_stripped_tip_has_all_but_the_value_and_never_passes_for_a_record() {
-        println!("seed 12");
+        eprintln!("seed 12");
         let mut random = StdRng::seed_from_u64(12);
         for _ in 0..2000 {
             let message = random_message(&mut random);
@@ -386,17 +428,35 @@ mod tests {
             assert_eq!((stripped.key(), stripped.tags()), (tip.key(), tip.tags()));
             assert_eq!(stripped.tags().value_len, message.value.len() as u64);
             assert_eq!(stripped.record().is_none(), !message.value.is_empty());
-            let shown = KeyValue { value: Bytes::new(), lease: 0, ..message };
-            assert_eq!(stripped.without_value(&mut Vec::new(), false).to_key_value(), shown);
+            let shown = KeyValue {
+                value: Bytes::new(),
+                lease: 0,
+                ..message
+            };
+            assert_eq!(
+                stripped
+                    .without_value(&mut Vec::new(), false)
+                    .to_key_value(),
+                shown
+            );
         }
     }
 
     #[test]
     fn damaged_records_are_refused() {
-        let record = Record::new(&Fields { key: b"key", mod_revision: 3, value: b"value", ..Fields::default() });
+        let record = Record::new(&Fields {
+            key: b"key",
+            mod_revision: 3,
+            value: b"value",
+            ..Fields::default()
+        });
         for cut in 0..record.encoded().len() {
             let whole_fields = [5, 7].contains(&cut);
-            assert_eq!(Record::from_encoded(&record.encoded()[..cut]).is_ok(), whole_fields, "cut at {cut}");
+            assert_eq!(
+                Record::from_encoded(&record.encoded()[..cut]).is_ok(),
+                whole_fields,
+                "cut at {cut}"
+            );
         }
         assert!(Record::from_encoded(&Tip::from(record).strip(&mut Vec::new()).0.0).is_err());
     }

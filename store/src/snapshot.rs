@@ -31,7 +31,11 @@ pub struct SnapshotName {
 
 /// The state that survives a crash: read past everything that is only in memory.
 pub(crate) fn durable(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
-    engine.durable_meta(layout::META_STATE)?.as_deref().map(layout::state).transpose()
+    engine
+        .durable_meta(layout::META_STATE)?
+        .as_deref()
+        .map(layout::state)
+        .transpose()
 }
 
 /// The state as of the last write.

@@ -183,6 +183,7 @@ fn run(seed: u64) {
             }
             match open(&disk, &options) {
                 Ok((log, worker, _)) => break (log, worker),
+                Err(LogError::Io { .. }) if random.random_bool(0.5) => disk.restart(),
                 Err(LogError::Io { .. }) => disk.crash(),
                 Err(error) => panic!("seed {seed}, life {life}: {error}"),
             }
@@ -235,9 +236,8 @@ fn run(seed: u64) {
             .range(..end)
             .map(|(_, entry)| entry.clone())
             .collect();
-        if random.random_ratio(1, 4) {
-            // The process dies, the machine does not: what was written is still read, synced or not.
-            drop((log, worker));
+        if random.random_ratio(1, 3) {
+            disk.restart();
         } else {
             disk.crash();
         }

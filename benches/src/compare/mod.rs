@@ -80,7 +80,8 @@ impl Scope {
         plan.pid = Some(server.pid());
         plan.duration = self.duration(work);
         if self.is_quick {
-            plan.keys = plan.keys.min(5_000);
+            // As many as the echo server lists.
+            plan.keys = plan.keys.min(10_000);
             plan.warm_up = Duration::from_millis(200);
             plan.watchers = 100;
             plan.streams = 10;

@@ -36,12 +36,12 @@ impl Figure {
     }
 
     fn with_spread(self) -> String {
-        format!(
-            "{} ({}-{})",
-            number(self.median),
-            number(self.least),
-            number(self.most)
-        )
+        let [median, least, most] = [self.median, self.least, self.most].map(number);
+        if least == most {
+            median
+        } else {
+            format!("{median} ({least}-{most})")
+        }
     }
 }
 
@@ -167,13 +167,22 @@ impl Report {
             etcd,
             date,
         } = &self.conditions;
+        let servers: Vec<_> = [holdfast, etcd]
+            .into_iter()
+            .filter(|version| !version.is_empty())
+            .collect();
+        let servers = servers
+            .into_iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("; ");
+        let rounds = self.fdatasync.len();
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{date}; {cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}, load {load_average} at \
-             the start.\nServers: {holdfast}; {etcd}. Medians of {} rounds (least-most); us is server CPU per \
+            "{date}; {cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}, load average at the \
+             start {load_average}. {servers}.\n\nMedians over rounds: {rounds} (least-most); `us` is server CPU per \
              operation.\n",
-            self.fdatasync.len()
         );
         if self.is_quick {
             text.push_str("A quick run: its figures say only that everything works.\n\n");
@@ -514,6 +523,7 @@ mod tests {
         );
         assert_eq!(Figure::of(vec![7.0, 5.0, 6.0]).unwrap().median, 6.0);
         assert_eq!(Figure::of(Vec::new()), None);
+        assert_eq!(figure.with_spread(), "3.00 (1.00-9.00)");
     }
 
     #[test]

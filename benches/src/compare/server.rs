@@ -122,16 +122,20 @@ impl Server {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let patience = Instant::now() + PATIENCE;
         loop {
-            let attempt = tokio::time::timeout(Duration::from_secs(5), load::probe(self.client));
-            let error =
-                match runtime.block_on(async { attempt.await.context("no answer").flatten() }) {
-                    Ok(found) if expected.is_none_or(|expected| expected == found) => return Ok(()),
-                    Ok(found) => bail!(
-                        "{} lost keys over a restart: found {found}",
-                        self.kind.name()
-                    ),
-                    Err(error) => error,
-                };
+            let attempt = runtime.block_on(async {
+                // A server that is starting may accept a connection and be silent.
+                tokio::time::timeout(Duration::from_secs(5), load::probe(self.client))
+                    .await
+                    .context("no answer")?
+            });
+            let error = match attempt {
+                Ok(found) if expected.is_none_or(|expected| expected == found) => return Ok(()),
+                Ok(found) => bail!(
+                    "{} lost keys over a restart: found {found}",
+                    self.kind.name()
+                ),
+                Err(error) => error,
+            };
             if let Some(status) = self.child.try_wait()? {
                 bail!(
                     "{} ended with {status}; its last words:\n{}",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::histogram::Histogram;
-use crate::load::drive::{self, Place, Schedule, Signals};
+use crate::load::drive::{self, PATIENCE, Place, Schedule, Signals};
 use crate::load::{Outcome, PAGE, Plan, Sample, Work, outcome};
 use crate::random::Random;
 use crate::wire::{Answer, Channel, KEY_DIGITS, Method, Request};
@@ -136,8 +136,17 @@ pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
                 start,
                 stop: start + NO_END,
             });
-            while latency.count() < plan.keys {
+            let (mut last, mut patience) = (0, Instant::now() + PATIENCE);
+            while last < plan.keys {
                 signals.sleep_until(Instant::now() + Duration::from_millis(5))?;
+                let written = latency.count();
+                if written > last {
+                    (last, patience) = (written, Instant::now() + PATIENCE);
+                }
+                ensure!(
+                    Instant::now() < patience,
+                    "{written} keys are written, and none for {PATIENCE:?}"
+                );
             }
             Ok((start, (before, Sample::take(&plan)?)))
         },

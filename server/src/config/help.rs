@@ -137,8 +137,8 @@ fn names(text: &mut String, standing: Standing) {
     let _ = writeln!(text, "{line}");
 }
 
-/// The flags as a table in Markdown, for the documentation.
-pub fn markdown() -> String {
+/// The flags as a table in Markdown, for the documentation: `holdfast help --markdown`.
+pub(super) fn markdown() -> String {
     let mut text = "| flag | variable | default | today | |\n|---|---|---|---|---|\n".to_owned();
     for flag in flags::NODE
         .iter()
@@ -189,6 +189,17 @@ mod tests {
         for line in node().lines().chain(dump().lines()) {
             assert!(line.chars().count() <= 100, "{line}");
         }
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_of_five_cells_for_each_flag() {
+        let text = markdown();
+        assert!(
+            text.contains("| `--name` | `ETCD_NAME` | `default` | works |"),
+            "{text}"
+        );
+        let cells = |row: &str| row.matches('|').count();
+        assert!(text.lines().all(|row| cells(row) == 6), "{text}");
     }
 
     #[test]

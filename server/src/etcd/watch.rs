@@ -22,7 +22,9 @@ use proto::etcd::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest
 use super::codec::{self, Body, PREFIX};
 use super::error::{self, Status};
 use crate::node::Node;
-use crate::watch::{Create, End, Events, Hub, Identity, Item, KeyRange, NoticeKind, Refused, Stream, Taken};
+use crate::watch::{
+    Create, End, Events, Hub, Identity, Item, KeyRange, NoticeKind, Refused, Stream, Taken,
+};
 
 /// A data frame is closed once it is this long.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -35,7 +37,10 @@ const FRAGMENT: [u8; 2] = [0x38, 0x01];
 
 /// Answers a Watch call. What the request's metadata asks was checked by the caller.
 pub async fn serve(node: &Node, request: Request<Incoming>) -> Response<Body> {
-    codec::respond(Body::Other(Box::pin(Call::new(request.into_body(), node.hub()))))
+    codec::respond(Body::Other(Box::pin(Call::new(
+        request.into_body(),
+        node.hub(),
+    ))))
 }
 
 /// One stream: the request body that it reads and the response body that it is.
@@ -80,7 +85,9 @@ where
                 self.stream.request(request);
                 continue;
             }
-            let Some(inbound) = &mut self.inbound else { return Ok(()) };
+            let Some(inbound) = &mut self.inbound else {
+                return Ok(());
+            };
             match Pin::new(inbound).poll_frame(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(frame))) => {
@@ -97,8 +104,7 @@ where
 
     /// The next request that is fully there and says anything.
     fn next_request(&mut self) -> Result<Option<crate::watch::Request>, Status> {
-        loop {
-            let Some(prefix) = self.unread.first_chunk::<PREFIX>() else { break };
+        while let Some(prefix) = self.unread.first_chunk::<PREFIX>() {
             let [is_compressed, length @ ..] = *prefix;
             if is_compressed != 0 {
                 return Err(error::COMPRESSED);
@@ -135,7 +141,9 @@ where
         }
         let mut buffer = BytesMut::with_capacity(self.planned());
         while buffer.len() < FRAME_BYTES && self.shared.is_empty() {
-            let Some(item) = self.items.front() else { break };
+            let Some(item) = self.items.front() else {
+                break;
+            };
             let is_written = match item {
                 Item::Notice(notice) => {
                     let message = response(self.stream.identity(), notice);
@@ -222,7 +230,10 @@ where
             if let Some(data) = call.next_data() {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            let status = match (call.stream.take(&mut call.items, context.waker()), &call.failure) {
+            let status = match (
+                call.stream.take(&mut call.items, context.waker()),
+                &call.failure,
+            ) {
                 (Taken::Items, _) => continue,
                 (_, Some(status)) => status.clone(),
                 (Taken::Nothing, None) => return Poll::Pending,
@@ -252,13 +263,21 @@ impl Head {
         encode_varint(header.encoded_len() as u64, &mut rest);
         header.encode_raw(&mut rest);
         let left = rest.len();
-        Self { bytes, len: HEAD_BYTES - left, has_more: events.has_more }
+        Self {
+            bytes,
+            len: HEAD_BYTES - left,
+            has_more: events.has_more,
+        }
     }
 
     /// Writes the prefix and head of a response with this many bytes of events.
     fn put(&self, buffer: &mut BytesMut, watch_id: i64, events: usize) {
         let id = watch_id.cast_unsigned();
-        let id_len = if id == 0 { 0 } else { 1 + encoded_len_varint(id) };
+        let id_len = if id == 0 {
+            0
+        } else {
+            1 + encoded_len_varint(id)
+        };
         let flag_len = if self.has_more { FRAGMENT.len() } else { 0 };
         codec::put_prefix(buffer, self.len + id_len + flag_len + events);
         buffer.put_slice(&self.bytes[..self.len]);
@@ -273,7 +292,12 @@ impl Head {
 }
 
 fn header(identity: &Identity, revision: i64, raft_term: u64) -> ResponseHeader {
-    ResponseHeader { cluster_id: identity.cluster_id, member_id: identity.member_id, revision, raft_term }
+    ResponseHeader {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        revision,
+        raft_term,
+    }
 }
 
 /// A response without events.

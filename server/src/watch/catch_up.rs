@@ -50,10 +50,18 @@ impl Scan {
         let number = *self.by_interest.entry(interest.clone()).or_insert_with(|| {
             let number = self.groups.len();
             self.index.insert(&interest.range, number);
-            self.groups.push(ScanGroup { interest: interest.clone(), cursors: BTreeMap::new(), hits: Vec::new() });
+            self.groups.push(ScanGroup {
+                interest: interest.clone(),
+                cursors: BTreeMap::new(),
+                hits: Vec::new(),
+            });
             number
         });
-        self.groups[number].cursors.entry(cursor).or_default().push(watcher);
+        self.groups[number]
+            .cursors
+            .entry(cursor)
+            .or_default()
+            .push(watcher);
     }
 
     /// Matches and encodes. Every watcher of the scan is in the result, also without responses.
@@ -65,14 +73,19 @@ impl Scan {
     ) -> Result<Vec<Told>, StoreError> {
         let mut batch = Batch::new(sets);
         for (event, key) in batch.keys().enumerate() {
-            self.index.for_each(key, |number| self.groups[number].hits.push(event));
+            self.index
+                .for_each(key, |number| self.groups[number].hits.push(event));
         }
         let mut told = Vec::new();
         for group in self.groups {
             for (after, watchers) in group.cursors {
                 let events = batch.behind(&group.hits, after);
                 let responses = batch.responses(events, &group.interest, message_bytes, reader)?;
-                told.push(Told { after, watchers, responses });
+                told.push(Told {
+                    after,
+                    watchers,
+                    responses,
+                });
             }
         }
         Ok(told)
@@ -85,7 +98,10 @@ impl Scan {
     }
 
     fn into_watchers(self) -> Vec<u64> {
-        self.groups.into_iter().flat_map(|group| group.cursors.into_values().flatten()).collect()
+        self.groups
+            .into_iter()
+            .flat_map(|group| group.cursors.into_values().flatten())
+            .collect()
     }
 }
 
@@ -115,7 +131,11 @@ pub struct CatchUpWorker {
 
 impl CatchUpWorker {
     pub(super) fn new(jobs: Arc<Queue<Job>>, shared: Arc<Shared>) -> Self {
-        Self { jobs, shared, limit: LIMIT_MAX / 8 }
+        Self {
+            jobs,
+            shared,
+            limit: LIMIT_MAX / 8,
+        }
     }
 
     fn read(&mut self, job: Job) -> Result<Scanned, StoreError> {
@@ -134,7 +154,10 @@ impl CatchUpWorker {
             self.limit = (self.limit * 2).min(LIMIT_MAX);
         }
         let told = scan.run(&history.sets, self.shared.options.message_bytes, reader)?;
-        Ok(Scanned::Told { up_to: history.up_to, told })
+        Ok(Scanned::Told {
+            up_to: history.up_to,
+            told,
+        })
     }
 }
 

@@ -117,7 +117,11 @@ impl Core {
     pub(super) fn has_work(&self, now: Duration) -> bool {
         let first = self.ring.first().unwrap_or(self.revision + 1);
         let in_ring = self.behind.range((first - 1, 0)..).next().is_some();
-        let in_history = !self.is_scanning && self.behind.first().is_some_and(|(cursor, _)| cursor + 1 < first);
+        let in_history = !self.is_scanning
+            && self
+                .behind
+                .first()
+                .is_some_and(|(cursor, _)| cursor + 1 < first);
         in_ring || in_history || self.next_tick().is_some_and(|due| due <= now)
     }
 
@@ -141,7 +145,9 @@ impl Core {
 
     fn publish(&mut self, mut sets: Vec<Arc<ChangeSet>>) -> Result<(), StoreError> {
         sets.retain(|set| set.revision > self.revision);
-        let (Some(first), Some(last)) = (sets.first(), sets.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (sets.first(), sets.last()) else {
+            return Ok(());
+        };
         let (first, last) = (first.revision, last.revision);
         if first > self.revision + 1 {
             // The store was replaced by a later one. What lies between is read from its history.
@@ -165,7 +171,12 @@ impl Core {
     }
 
     /// Hands the changes in `(after, up_to]` to the live watchers that want them.
-    fn tell_live(&mut self, sets: &[Arc<ChangeSet>], after: i64, up_to: i64) -> Result<(), StoreError> {
+    fn tell_live(
+        &mut self,
+        sets: &[Arc<ChangeSet>],
+        after: i64,
+        up_to: i64,
+    ) -> Result<(), StoreError> {
         let mut batch = Batch::new(sets);
         let mut touched = std::mem::take(&mut self.touched);
         self.groups.find(&batch, &mut touched);
@@ -175,8 +186,12 @@ impl Core {
             let hits = self.groups.take_hits(number);
             let group = self.groups.get(number);
             let options = &self.shared.options;
-            let responses =
-                batch.responses(&hits, &group.interest, options.message_bytes, &self.shared.reader)?;
+            let responses = batch.responses(
+                &hits,
+                &group.interest,
+                options.message_bytes,
+                &self.shared.reader,
+            )?;
             if !responses.is_empty() {
                 for member in &mut group.members {
                     let stream = &mut self.streams[member.stream];
@@ -187,11 +202,17 @@ impl Core {
                         stream.is_dirty = true;
                         self.dirty.push(member.stream);
                     }
-                    if let Reached::Only(cursor) = stage(stream, ids, &responses, after, up_to, term, limit) {
+                    if let Reached::Only(cursor) =
+                        stage(stream, ids, &responses, after, up_to, term, limit)
+                    {
                         fallen.push((group.interest.clone(), member.stream, cursor));
                     }
                 }
-                let receivers: usize = group.members.iter().map(|member| member.watch_ids.len()).sum();
+                let receivers: usize = group
+                    .members
+                    .iter()
+                    .map(|member| member.watch_ids.len())
+                    .sum();
                 self.count_events(&responses, receivers);
             }
             self.groups.reuse(number, hits);
@@ -201,7 +222,9 @@ impl Core {
             let watch_ids = self.groups.leave_all(&interest, place);
             let stream = &mut self.streams[place];
             for watch_id in watch_ids.iter() {
-                let Some(&key) = stream.watchers.get(watch_id) else { continue };
+                let Some(&key) = stream.watchers.get(watch_id) else {
+                    continue;
+                };
                 if let Some(watcher) = self.watchers.get_mut(&key) {
                     watcher.state = State::Stuck(cursor);
                     stream.stuck.push(key);
@@ -214,7 +237,11 @@ impl Core {
 
     fn command(&mut self, command: Command, now: Duration) -> Result<(), StoreError> {
         match command {
-            Command::Open { stream, outbox, wakers } => self.open(stream, outbox, wakers),
+            Command::Open {
+                stream,
+                outbox,
+                wakers,
+            } => self.open(stream, outbox, wakers),
             Command::Close { stream } => self.close(stream),
             Command::Drained { stream } => {
                 if let Some(&place) = self.by_serial.get(&stream) {
@@ -236,7 +263,9 @@ impl Core {
                 self.is_scanning = false;
                 match scanned {
                     Scanned::Told { up_to, told } => self.tell(told, up_to),
-                    Scanned::Compacted(watchers) => watchers.into_iter().for_each(|key| self.scan_again(key)),
+                    Scanned::Compacted(watchers) => {
+                        watchers.into_iter().for_each(|key| self.scan_again(key))
+                    }
                     Scanned::Fault(error) => return Err(error),
                 }
             }
@@ -246,10 +275,17 @@ impl Core {
 
     fn open(&mut self, serial: u64, outbox: Arc<Outbox>, wakers: Option<Arc<Wakers>>) {
         let shard = wakers.map(|wakers| {
-            let known = self.shards.iter().find(|(_, shard)| Arc::ptr_eq(&shard.wakers, &wakers));
+            let known = self
+                .shards
+                .iter()
+                .find(|(_, shard)| Arc::ptr_eq(&shard.wakers, &wakers));
             let place = match known.map(|(place, _)| place) {
                 Some(place) => place,
-                None => self.shards.insert(Shard { wakers, streams: 0, batch: Vec::new() }),
+                None => self.shards.insert(Shard {
+                    wakers,
+                    streams: 0,
+                    batch: Vec::new(),
+                }),
             };
             self.shards[place].streams += 1;
             place
@@ -259,10 +295,14 @@ impl Core {
     }
 
     fn close(&mut self, serial: u64) {
-        let Some(place) = self.by_serial.remove(&serial) else { return };
+        let Some(place) = self.by_serial.remove(&serial) else {
+            return;
+        };
         let stream = self.streams.remove(place);
         for key in stream.watchers.into_values() {
-            let Some(watcher) = self.watchers.remove(&key) else { continue };
+            let Some(watcher) = self.watchers.remove(&key) else {
+                continue;
+            };
             match watcher.state {
                 State::Live => {
                     self.live -= 1;
@@ -295,7 +335,9 @@ impl Core {
             Some(Refused::Revision)
         } else if create.range.is_none() {
             Some(Refused::EmptyRange)
-        } else if create.watch_id != 0 && self.streams[place].watchers.contains_key(&create.watch_id) {
+        } else if create.watch_id != 0
+            && self.streams[place].watchers.contains_key(&create.watch_id)
+        {
             Some(Refused::DuplicateId)
         } else {
             None
@@ -321,10 +363,18 @@ impl Core {
             self.notify(place, watch_id, store_revision, kind);
             return;
         }
-        let start = if create.start_revision == 0 { store_revision + 1 } else { create.start_revision };
+        let start = if create.start_revision == 0 {
+            store_revision + 1
+        } else {
+            create.start_revision
+        };
         let key = self.next_key;
         self.next_key += 1;
-        let state = if start > self.revision + 1 { State::Waiting(start) } else { State::Behind(start - 1) };
+        let state = if start > self.revision + 1 {
+            State::Waiting(start)
+        } else {
+            State::Behind(start - 1)
+        };
         self.streams[place].watchers.insert(watch_id, key);
         let watcher = Watcher {
             stream: place,
@@ -349,37 +399,48 @@ impl Core {
     }
 
     fn remove(&mut self, place: usize, watch_id: i64) -> bool {
-        let Some(key) = self.streams[place].watchers.remove(&watch_id) else { return false };
+        let Some(key) = self.streams[place].watchers.remove(&watch_id) else {
+            return false;
+        };
         self.leave_state(key);
         self.watchers.remove(&key);
         true
     }
 
-    /// Answers at once if all watchers of the stream have everything, or as soon as the hub has reached what the store
-    /// holds now if only that is missing; else not at all, and the client asks again.
+    /// Asks for an answer at what the store holds now, which the hub may not have reached yet.
     fn progress(&mut self, place: usize) {
-        let stream = &self.streams[place];
         let revision = self.shared.reader.view().revision.max(self.revision);
-        let mut watchers = stream.watchers.values().filter_map(|key| self.watchers.get(key));
-        let is_near = watchers.all(|watcher| {
-            watcher.not_before <= revision && matches!(watcher.state, State::Live | State::Waiting(_))
-        });
-        if is_near && !stream.watchers.is_empty() {
-            self.progress_due.push((revision, stream.serial));
+        let due = (revision, self.streams[place].serial);
+        if self.progress_due.last() != Some(&due) {
+            self.progress_due.push(due);
         }
     }
 
+    /// Answers those whose revision is reached, if all watchers of the stream were told everything. Else not at all:
+    /// the client asks again.
     fn answer_progress(&mut self) {
-        if self.progress_due.first().is_none_or(|(revision, _)| *revision > self.revision) {
+        if self
+            .progress_due
+            .first()
+            .is_none_or(|(revision, _)| *revision > self.revision)
+        {
             return;
         }
         // In order of revisions, because the store's never goes back.
-        let end = self.progress_due.partition_point(|(revision, _)| *revision <= self.revision);
+        let end = self
+            .progress_due
+            .partition_point(|(revision, _)| *revision <= self.revision);
         let due: Vec<(i64, u64)> = self.progress_due.drain(..end).collect();
         for (_, serial) in due {
-            let Some(&place) = self.by_serial.get(&serial) else { continue };
+            let Some(&place) = self.by_serial.get(&serial) else {
+                continue;
+            };
             let keys = &self.streams[place].watchers;
-            let has_all = |key| self.watchers.get(key).is_none_or(|watcher| self.has_all(watcher));
+            let has_all = |key| {
+                self.watchers
+                    .get(key)
+                    .is_none_or(|watcher| self.has_all(watcher))
+            };
             if !keys.is_empty() && keys.values().all(has_all) {
                 self.notify(place, -1, self.revision, NoticeKind::Progress);
             }
@@ -400,16 +461,27 @@ impl Core {
             let mut told = Vec::new();
             let mut is_wanted = false;
             for (watch_id, key) in &self.streams[place].watchers {
-                let Some(watcher) = self.watchers.get(key).filter(|watcher| watcher.wants_progress) else { continue };
+                let Some(watcher) = self
+                    .watchers
+                    .get(key)
+                    .filter(|watcher| watcher.wants_progress)
+                else {
+                    continue;
+                };
                 is_wanted = true;
                 let was_sent = watcher.was_sent
-                    || self.groups.member(&watcher.interest, place).is_some_and(|member| member.was_sent);
+                    || self
+                        .groups
+                        .member(&watcher.interest, place)
+                        .is_some_and(|member| member.was_sent);
                 if !was_sent && self.has_all(watcher) {
                     told.push(*watch_id);
                 }
             }
             for key in self.streams[place].watchers.values() {
-                let Some(watcher) = self.watchers.get_mut(key) else { continue };
+                let Some(watcher) = self.watchers.get_mut(key) else {
+                    continue;
+                };
                 watcher.was_sent = false;
                 if let Some(member) = self.groups.member(&watcher.interest, place) {
                     member.was_sent = false;
@@ -430,7 +502,8 @@ impl Core {
         let interval = self.shared.options.progress_interval;
         let stream = &mut self.streams[place];
         // Spreads streams over a tenth of the interval, without any randomness.
-        let part = u32::try_from(stream.serial.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54).unwrap_or(0);
+        let part =
+            u32::try_from(stream.serial.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54).unwrap_or(0);
         let due = now + interval + interval * part / 10_240;
         stream.progress_at = Some(due);
         self.ticks.insert((due, place));
@@ -459,7 +532,11 @@ impl Core {
             let up_to = self.revision.min(after + SCAN_REVISIONS);
             let scan = self.take_behind(after, up_to, false);
             let sets = self.ring.range(after, up_to);
-            let told = scan.run(&sets, self.shared.options.message_bytes, &self.shared.reader)?;
+            let told = scan.run(
+                &sets,
+                self.shared.options.message_bytes,
+                &self.shared.reader,
+            )?;
             self.tell(told, up_to);
             has_worked = true;
         }
@@ -487,8 +564,12 @@ impl Core {
             && cursor + 1 < compacted
         {
             self.behind.remove(&(cursor, key));
-            let Some(watcher) = self.watchers.remove(&key) else { continue };
-            self.streams[watcher.stream].watchers.remove(&watcher.watch_id);
+            let Some(watcher) = self.watchers.remove(&key) else {
+                continue;
+            };
+            self.streams[watcher.stream]
+                .watchers
+                .remove(&watcher.watch_id);
             let kind = NoticeKind::Compacted(compacted);
             self.notify(watcher.stream, watcher.watch_id, self.revision, kind);
         }
@@ -496,7 +577,8 @@ impl Core {
 
     /// A scan that was to move this watcher found that compaction was faster, for it or for another.
     fn scan_again(&mut self, key: u64) {
-        if let Some(State::Scanning(cursor)) = self.watchers.get(&key).map(|watcher| watcher.state) {
+        if let Some(State::Scanning(cursor)) = self.watchers.get(&key).map(|watcher| watcher.state)
+        {
             self.set_state(key, State::Behind(cursor));
         }
     }
@@ -505,27 +587,47 @@ impl Core {
     fn tell(&mut self, told: Vec<Told>, up_to: i64) {
         let term = self.term();
         let limit = self.shared.options.stream_bytes;
-        for Told { after, watchers, responses } in told {
+        for Told {
+            after,
+            watchers,
+            responses,
+        } in told
+        {
             let mut receivers: Vec<(usize, i64, u64)> = watchers
                 .into_iter()
                 // Some may have been cancelled since.
-                .filter_map(|key| self.watchers.get(&key).map(|watcher| (watcher.stream, watcher.watch_id, key)))
+                .filter_map(|key| {
+                    self.watchers
+                        .get(&key)
+                        .map(|watcher| (watcher.stream, watcher.watch_id, key))
+                })
                 .collect();
             receivers.sort_unstable();
             for on_stream in receivers.chunk_by(|a, b| a.0 == b.0) {
                 let place = on_stream[0].0;
                 let ids = Arc::new(on_stream.iter().map(|(_, watch_id, _)| *watch_id).collect());
                 let up_to = up_to.max(after);
-                let reached = stage(&mut self.streams[place], &ids, &responses, after, up_to, term, limit);
+                let reached = stage(
+                    &mut self.streams[place],
+                    &ids,
+                    &responses,
+                    after,
+                    up_to,
+                    term,
+                    limit,
+                );
                 self.mark_dirty(place);
                 for (_, _, key) in on_stream {
                     if let Some(watcher) = self.watchers.get_mut(key) {
                         watcher.was_sent |= !responses.is_empty();
                     }
-                    self.set_state(*key, match reached {
-                        Reached::All => State::Behind(up_to),
-                        Reached::Only(cursor) => State::Stuck(cursor),
-                    });
+                    self.set_state(
+                        *key,
+                        match reached {
+                            Reached::All => State::Behind(up_to),
+                            Reached::Only(cursor) => State::Stuck(cursor),
+                        },
+                    );
                 }
                 if matches!(reached, Reached::All) {
                     self.count_events(&responses, on_stream.len());
@@ -536,7 +638,8 @@ impl Core {
 
     /// Nobody is live any more: what was not handed out is to be read from history.
     fn all_fall_behind(&mut self) {
-        let live = |(key, watcher): (&u64, &Watcher)| (watcher.state == State::Live).then_some(*key);
+        let live =
+            |(key, watcher): (&u64, &Watcher)| (watcher.state == State::Live).then_some(*key);
         let keys: Vec<u64> = self.watchers.iter().filter_map(live).collect();
         for key in keys {
             self.leave_state(key);
@@ -553,11 +656,14 @@ impl Core {
     }
 
     fn leave_state(&mut self, key: u64) {
-        let Some(watcher) = self.watchers.get(&key) else { return };
+        let Some(watcher) = self.watchers.get(&key) else {
+            return;
+        };
         match watcher.state {
             State::Live => {
                 self.live -= 1;
-                self.groups.leave(&watcher.interest, watcher.stream, watcher.watch_id);
+                self.groups
+                    .leave(&watcher.interest, watcher.stream, watcher.watch_id);
             }
             State::Behind(cursor) => drop(self.behind.remove(&(cursor, key))),
             State::Waiting(start) => drop(self.waiting.remove(&(start, key))),
@@ -568,7 +674,9 @@ impl Core {
 
     /// One that is "behind" at the hub's revision is live.
     fn enter_state(&mut self, key: u64, state: State) {
-        let Some(watcher) = self.watchers.get_mut(&key) else { return };
+        let Some(watcher) = self.watchers.get_mut(&key) else {
+            return;
+        };
         watcher.state = match state {
             State::Behind(cursor) if cursor >= self.revision => State::Live,
             other => other,
@@ -577,7 +685,9 @@ impl Core {
             State::Live => {
                 self.live += 1;
                 // Watchers of a group share one copy of what they want.
-                watcher.interest = self.groups.join(&watcher.interest, watcher.stream, watcher.watch_id);
+                watcher.interest =
+                    self.groups
+                        .join(&watcher.interest, watcher.stream, watcher.watch_id);
             }
             State::Behind(cursor) => drop(self.behind.insert((cursor, key))),
             State::Waiting(start) => drop(self.waiting.insert((start, key))),
@@ -591,14 +701,20 @@ impl Core {
         let stream = &mut self.streams[place];
         stream.awaits_room = false;
         for key in std::mem::take(&mut stream.stuck) {
-            if let Some(State::Stuck(cursor)) = self.watchers.get(&key).map(|watcher| watcher.state) {
+            if let Some(State::Stuck(cursor)) = self.watchers.get(&key).map(|watcher| watcher.state)
+            {
                 self.set_state(key, State::Behind(cursor));
             }
         }
     }
 
     fn notify(&mut self, place: usize, watch_id: i64, revision: i64, kind: NoticeKind) {
-        let notice = Notice { watch_id, revision, term: self.term(), kind };
+        let notice = Notice {
+            watch_id,
+            revision,
+            term: self.term(),
+            kind,
+        };
         self.streams[place].stage(Item::Notice(notice));
         self.mark_dirty(place);
     }
@@ -616,10 +732,14 @@ impl Core {
         let mut alone: Vec<Waker> = Vec::new();
         for place in std::mem::take(&mut self.dirty) {
             // Its place may be empty or taken by another by now; flushing that one is harmless.
-            let Some(stream) = self.streams.get_mut(place) else { continue };
+            let Some(stream) = self.streams.get_mut(place) else {
+                continue;
+            };
             stream.is_dirty = false;
             stream.staged_bytes = 0;
-            stream.outbox.requests_seen(std::mem::take(&mut stream.requests));
+            stream
+                .outbox
+                .requests_seen(std::mem::take(&mut stream.requests));
             let waker = stream.outbox.extend(&mut stream.staged);
             if stream.staged.capacity() > 16 {
                 stream.staged = Vec::new();
@@ -649,8 +769,15 @@ impl Core {
     }
 
     fn count_events(&self, responses: &[Response], receivers: usize) {
-        let events: usize = responses.iter().flat_map(|response| &response.pieces).map(|piece| piece.events()).sum();
-        self.shared.stats.events.fetch_add((events * receivers) as u64, Ordering::Relaxed);
+        let events: usize = responses
+            .iter()
+            .flat_map(|response| &response.pieces)
+            .map(|piece| piece.events())
+            .sum();
+        self.shared
+            .stats
+            .events
+            .fetch_add((events * receivers) as u64, Ordering::Relaxed);
     }
 
     fn term(&self) -> u64 {
@@ -673,7 +800,11 @@ fn stage(
         if !stream.has_room(limit) {
             return Reached::Only(cursor);
         }
-        cursor = if number + 1 == responses.len() { up_to } else { response.revision };
+        cursor = if number + 1 == responses.len() {
+            up_to
+        } else {
+            response.revision
+        };
         let events = |watch_ids: &Arc<Vec<i64>>, number: usize| {
             Item::Events(Events {
                 watch_ids: watch_ids.clone(),

@@ -47,7 +47,11 @@ impl Payload {
                 parts.push(Bytes::from(joined));
             }
         }
-        Self { parts, len, events: events.len() }
+        Self {
+            parts,
+            len,
+            events: events.len(),
+        }
     }
 
     /// The bytes, in order.
@@ -102,10 +106,17 @@ struct Event<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn new(sets: &'a [Arc<ChangeSet>]) -> Self {
         let events = sets.iter().flat_map(|set| {
-            let event = |change| Event { revision: set.revision, change, plain: None, with_previous: None };
+            let event = |change| Event {
+                revision: set.revision,
+                change,
+                plain: None,
+                with_previous: None,
+            };
             set.changes.iter().map(event)
         });
-        Self { events: events.collect() }
+        Self {
+            events: events.collect(),
+        }
     }
 
     /// The changed keys in order; the place of a key is the number of its event.
@@ -137,8 +148,14 @@ impl<'a> Batch<'a> {
             open.clear();
         };
         for number in numbers {
-            let Event { revision, change, .. } = self.events[*number];
-            let is_filtered = if change.is_delete { interest.without_deletes } else { interest.without_puts };
+            let Event {
+                revision, change, ..
+            } = self.events[*number];
+            let is_filtered = if change.is_delete {
+                interest.without_deletes
+            } else {
+                interest.without_puts
+            };
             if is_filtered {
                 continue;
             }
@@ -162,17 +179,28 @@ impl<'a> Batch<'a> {
         Ok(responses)
     }
 
-    fn encode(&mut self, number: usize, with_previous: bool, reader: &Reader) -> Result<Bytes, StoreError> {
+    fn encode(
+        &mut self,
+        number: usize,
+        with_previous: bool,
+        reader: &Reader,
+    ) -> Result<Bytes, StoreError> {
         let event = &mut self.events[number];
         if !with_previous {
-            return Ok(event.plain.get_or_insert_with(|| encode(event.change, None)).clone());
+            return Ok(event
+                .plain
+                .get_or_insert_with(|| encode(event.change, None))
+                .clone());
         }
         if let Some(encoded) = &event.with_previous {
             return Ok(encoded.clone());
         }
         let encoded = match previous(event.change, event.revision, reader)? {
             Some(record) => encode(event.change, Some(&record)),
-            None => event.plain.get_or_insert_with(|| encode(event.change, None)).clone(),
+            None => event
+                .plain
+                .get_or_insert_with(|| encode(event.change, None))
+                .clone(),
         };
         event.with_previous = Some(encoded.clone());
         Ok(encoded)
@@ -204,7 +232,11 @@ fn previous(change: &Change, revision: i64, reader: &Reader) -> Result<Option<Re
     if !change.is_delete && change.record.create_revision() == revision {
         return Ok(None);
     }
-    if let Some(record) = change.previous.as_ref().and_then(|previous| previous.record.as_ref()) {
+    if let Some(record) = change
+        .previous
+        .as_ref()
+        .and_then(|previous| previous.record.as_ref())
+    {
         return Ok(Some(record.clone()));
     }
     // Its value is not in memory, or the change was read from history.
@@ -215,7 +247,11 @@ fn encode(change: &Change, previous: Option<&Record>) -> Bytes {
     let record = change.record.encoded();
     let previous = previous.map(Record::encoded);
     let field = |bytes: &[u8]| 1 + encoded_len_varint(bytes.len() as u64) + bytes.len();
-    let type_len = if change.is_delete { EVENT_TYPE.len() } else { 0 };
+    let type_len = if change.is_delete {
+        EVENT_TYPE.len()
+    } else {
+        0
+    };
     let len = type_len + field(record) + previous.map_or(0, field);
     // Exactly as long as needed: the vector becomes the shared bytes without being copied again.
     let mut out = Vec::with_capacity(1 + encoded_len_varint(len as u64) + len);
@@ -246,12 +282,23 @@ mod tests {
     use super::*;
 
     fn record(value: &[u8]) -> Record {
-        Record::new(&Fields { key: b"k", create_revision: 2, mod_revision: 3, version: 2, value, lease: 0 })
+        Record::new(&Fields {
+            key: b"k",
+            create_revision: 2,
+            mod_revision: 3,
+            version: 2,
+            value,
+            lease: 0,
+        })
     }
 
     #[test]
     fn a_framed_event_is_field_eleven_of_a_response() {
-        let change = Change { record: record(b"new"), is_delete: false, previous: None };
+        let change = Change {
+            record: record(b"new"),
+            is_delete: false,
+            previous: None,
+        };
         let framed = encode(&change, Some(&record(b"old")));
         let expected = WatchResponse {
             events: vec![Event {
@@ -262,10 +309,25 @@ mod tests {
             ..WatchResponse::default()
         };
         assert_eq!(framed, expected.encode_to_vec());
-        let tombstone = Record::new(&Fields { key: b"k", mod_revision: 4, ..Fields::default() });
-        let framed = encode(&Change { record: tombstone.clone(), is_delete: true, previous: None }, None);
+        let tombstone = Record::new(&Fields {
+            key: b"k",
+            mod_revision: 4,
+            ..Fields::default()
+        });
+        let framed = encode(
+            &Change {
+                record: tombstone.clone(),
+                is_delete: true,
+                previous: None,
+            },
+            None,
+        );
         let expected = WatchResponse {
-            events: vec![Event { r#type: 1, kv: Some(tombstone.to_key_value()), prev_kv: None }],
+            events: vec![Event {
+                r#type: 1,
+                kv: Some(tombstone.to_key_value()),
+                prev_kv: None,
+            }],
             ..WatchResponse::default()
         };
         assert_eq!(framed, expected.encode_to_vec());
@@ -275,7 +337,13 @@ mod tests {
     fn short_events_are_joined_and_long_ones_stay_shared() {
         let short = Bytes::from(vec![1; 10]);
         let long = Bytes::from(vec![2; SHARED_BYTES]);
-        let payload = Payload::new(&[short.clone(), short.clone(), long.clone(), long.clone(), short.clone()]);
+        let payload = Payload::new(&[
+            short.clone(),
+            short.clone(),
+            long.clone(),
+            long.clone(),
+            short.clone(),
+        ]);
         let lengths: Vec<usize> = payload.parts().iter().map(Bytes::len).collect();
         assert_eq!(lengths, [20, SHARED_BYTES, SHARED_BYTES, 10]);
         assert_eq!(payload.parts()[1].as_ptr(), long.as_ptr());
@@ -285,13 +353,18 @@ mod tests {
 
     #[test]
     fn fragments_stay_below_the_limit_and_hold_every_event() {
-        let events: Vec<Bytes> = (0..20).map(|number| Bytes::from(vec![number; 100])).collect();
+        let events: Vec<Bytes> = (0..20)
+            .map(|number| Bytes::from(vec![number; 100]))
+            .collect();
         let whole = pieces(&events, false, 500);
         assert_eq!(whole.len(), 1);
         let pieces = pieces(&events, true, 500);
         assert!(pieces.len() > 1);
         assert!(pieces.iter().all(|piece| piece.len() + HEAD_BYTES < 500));
-        let joined: Vec<u8> = pieces.iter().flat_map(|piece| piece.parts().concat()).collect();
+        let joined: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| piece.parts().concat())
+            .collect();
         assert_eq!(joined, events.concat());
         let huge = [Bytes::from(vec![1; 1000]), Bytes::from(vec![2; 1000])];
         assert_eq!(super::pieces(&huge, true, 500).len(), 2);

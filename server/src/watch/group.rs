@@ -44,23 +44,41 @@ impl Groups {
     }
 
     /// Adds a watcher. Gives the group's copy of the interest, so that its members keep only that one.
-    pub(super) fn join(&mut self, interest: &Arc<Interest>, stream: usize, watch_id: i64) -> Arc<Interest> {
+    pub(super) fn join(
+        &mut self,
+        interest: &Arc<Interest>,
+        stream: usize,
+        watch_id: i64,
+    ) -> Arc<Interest> {
         let number = match self.by_interest.get(interest) {
             Some(number) => *number,
             None => {
-                let group = Group { interest: interest.clone(), members: Vec::new(), hits: Vec::new() };
+                let group = Group {
+                    interest: interest.clone(),
+                    members: Vec::new(),
+                    hits: Vec::new(),
+                };
                 let number = self.groups.insert(group);
                 self.by_interest.insert(interest.clone(), number);
                 self.index.insert(&interest.range, number);
                 number
             }
         };
-        let Group { interest, members, .. } = &mut self.groups[number];
+        let Group {
+            interest, members, ..
+        } = &mut self.groups[number];
         match members.binary_search_by_key(&stream, |member| member.stream) {
             Ok(place) => Arc::make_mut(&mut members[place].watch_ids).push(watch_id),
             Err(place) => {
                 let watch_ids = Arc::new(vec![watch_id]);
-                members.insert(place, Member { stream, watch_ids, was_sent: false });
+                members.insert(
+                    place,
+                    Member {
+                        stream,
+                        watch_ids,
+                        was_sent: false,
+                    },
+                );
             }
         }
         interest.clone()
@@ -76,14 +94,18 @@ impl Groups {
     /// Takes all watchers of a stream out of a group, and says which they were.
     pub(super) fn leave_all(&mut self, interest: &Interest, stream: usize) -> Arc<Vec<i64>> {
         let mut all = Arc::default();
-        self.change_member(interest, stream, |watch_ids| all = std::mem::take(watch_ids));
+        self.change_member(interest, stream, |watch_ids| {
+            all = std::mem::take(watch_ids)
+        });
         all
     }
 
     /// The watchers of an interest on a stream.
     pub(super) fn member(&mut self, interest: &Interest, stream: usize) -> Option<&mut Member> {
         let members = &mut self.groups[*self.by_interest.get(interest)?].members;
-        let place = members.binary_search_by_key(&stream, |member| member.stream).ok()?;
+        let place = members
+            .binary_search_by_key(&stream, |member| member.stream)
+            .ok()?;
         members.get_mut(place)
     }
 
@@ -114,10 +136,19 @@ impl Groups {
         }
     }
 
-    fn change_member(&mut self, interest: &Interest, stream: usize, change: impl FnOnce(&mut Arc<Vec<i64>>)) {
-        let Some(&number) = self.by_interest.get(interest) else { return };
+    fn change_member(
+        &mut self,
+        interest: &Interest,
+        stream: usize,
+        change: impl FnOnce(&mut Arc<Vec<i64>>),
+    ) {
+        let Some(&number) = self.by_interest.get(interest) else {
+            return;
+        };
         let members = &mut self.groups[number].members;
-        let Ok(place) = members.binary_search_by_key(&stream, |member| member.stream) else { return };
+        let Ok(place) = members.binary_search_by_key(&stream, |member| member.stream) else {
+            return;
+        };
         change(&mut members[place].watch_ids);
         if !members[place].watch_ids.is_empty() {
             return;

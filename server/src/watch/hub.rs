@@ -51,7 +51,7 @@ impl Default for Options {
             ring_bytes: 16 * 1024 * 1024,
             stream_bytes: 1024 * 1024,
             message_bytes: 2 * 1024 * 1024,
-            progress_interval: Duration::from_mins(10),
+            progress_interval: Duration::from_secs(600),
         }
     }
 }
@@ -115,10 +115,21 @@ impl Create {
 
 /// What the worker is told besides change sets. Streams are named by their serial numbers.
 pub(super) enum Command {
-    Open { stream: u64, outbox: Arc<Outbox>, wakers: Option<Arc<Wakers>> },
-    Request { stream: u64, request: Request },
-    Drained { stream: u64 },
-    Close { stream: u64 },
+    Open {
+        stream: u64,
+        outbox: Arc<Outbox>,
+        wakers: Option<Arc<Wakers>>,
+    },
+    Request {
+        stream: u64,
+        request: Request,
+    },
+    Drained {
+        stream: u64,
+    },
+    Close {
+        stream: u64,
+    },
     Scanned(Scanned),
 }
 
@@ -179,10 +190,22 @@ impl Hub {
             next_stream: AtomicU64::new(1),
         });
         let jobs = Queue::new();
-        let hub = Self { shared: shared.clone(), jobs: jobs.clone() };
+        let hub = Self {
+            shared: shared.clone(),
+            jobs: jobs.clone(),
+        };
         let core = Core::new(shared.clone(), jobs.clone());
         let catch_up = CatchUpWorker::new(jobs, shared.clone());
-        (hub, HubWorker { shared, core, clock, has_ended: false }, catch_up)
+        (
+            hub,
+            HubWorker {
+                shared,
+                core,
+                clock,
+                has_ended: false,
+            },
+            catch_up,
+        )
     }
 
     /// Takes the next revisions, in order. Called by the apply thread, after it has published their view.
@@ -218,11 +241,19 @@ impl Hub {
         let number = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let outbox = Arc::new(Outbox::new(self.shared.options.stream_bytes));
         self.shared.stats.streams.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream { number, outbox: outbox.clone(), shared: self.shared.clone() };
+        let stream = Stream {
+            number,
+            outbox: outbox.clone(),
+            shared: self.shared.clone(),
+        };
         if self.shared.inbox.lock().is_closed {
             outbox.end(End::Stopped);
         } else {
-            self.shared.command(Command::Open { stream: number, outbox, wakers: Wakers::here() });
+            self.shared.command(Command::Open {
+                stream: number,
+                outbox,
+                wakers: Wakers::here(),
+            });
         }
         stream
     }
@@ -256,7 +287,10 @@ impl Stream {
     /// Asks something; the answer comes in order with events.
     pub fn request(&self, request: Request) {
         self.outbox.request_made();
-        self.shared.command(Command::Request { stream: self.number, request });
+        self.shared.command(Command::Request {
+            stream: self.number,
+            request,
+        });
     }
 
     /// Whether more requests may be made now. If not, wait for the waker of [`Stream::take`].
@@ -272,7 +306,9 @@ impl Stream {
     /// Makes room in the queue again.
     pub fn sent(&self, item: &Item) {
         if self.outbox.sent(item.bytes()) {
-            self.shared.command(Command::Drained { stream: self.number });
+            self.shared.command(Command::Drained {
+                stream: self.number,
+            });
         }
     }
 
@@ -290,7 +326,9 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.shared.stats.streams.fetch_sub(1, Ordering::Relaxed);
-        self.shared.command(Command::Close { stream: self.number });
+        self.shared.command(Command::Close {
+            stream: self.number,
+        });
     }
 }
 
@@ -323,7 +361,11 @@ impl Work for HubWorker {
         let (sets, commands, is_closed) = {
             let mut inbox = self.shared.inbox.lock();
             inbox.idle_bytes = 0;
-            (std::mem::take(&mut inbox.published), std::mem::take(&mut inbox.commands), inbox.is_closed)
+            (
+                std::mem::take(&mut inbox.published),
+                std::mem::take(&mut inbox.commands),
+                inbox.is_closed,
+            )
         };
         let has_input = !sets.is_empty() || !commands.is_empty();
         match self.core.step(sets, commands, self.clock.now()) {
@@ -344,12 +386,21 @@ impl Work for HubWorker {
         if self.has_ended {
             return false;
         }
+        // A reader that made room while the last step queued more leaves work without a command.
+        if self.core.has_work(self.clock.now()) {
+            return true;
+        }
         let due = self.core.next_tick();
         let mut inbox = self.shared.inbox.lock();
         loop {
             let has_listeners = self.shared.stats.streams.load(Ordering::Relaxed) > 0;
-            let is_idle = !has_listeners && inbox.published.len() <= IDLE_SETS && inbox.idle_bytes <= IDLE_BYTES;
-            if inbox.is_closed || !inbox.commands.is_empty() || !(inbox.published.is_empty() || is_idle) {
+            let is_idle = !has_listeners
+                && inbox.published.len() <= IDLE_SETS
+                && inbox.idle_bytes <= IDLE_BYTES;
+            if inbox.is_closed
+                || !inbox.commands.is_empty()
+                || !(inbox.published.is_empty() || is_idle)
+            {
                 return true;
             }
             let Some(due) = due else {

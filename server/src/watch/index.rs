@@ -36,10 +36,18 @@ impl Index {
                 numbers.push(number);
             }
             KeyRange::Between(from, to) => {
-                self.intervals.insert(Interval { from: from.clone(), to: Some(to.clone()), number: Some(number) });
+                self.intervals.insert(Interval {
+                    from: from.clone(),
+                    to: Some(to.clone()),
+                    number: Some(number),
+                });
             }
             KeyRange::From(from) => {
-                self.intervals.insert(Interval { from: from.clone(), to: None, number: Some(number) });
+                self.intervals.insert(Interval {
+                    from: from.clone(),
+                    to: None,
+                    number: Some(number),
+                });
             }
             KeyRange::All => self.all.push(number),
         }
@@ -61,7 +69,9 @@ impl Index {
                     }
                 }
             }
-            KeyRange::Between(from, _) | KeyRange::From(from) => self.intervals.remove(from, number),
+            KeyRange::Between(from, _) | KeyRange::From(from) => {
+                self.intervals.remove(from, number)
+            }
             KeyRange::All => self.all.retain(|known| *known != number),
         }
     }
@@ -74,7 +84,9 @@ impl Index {
             numbers.iter().for_each(|number| found(*number));
         }
         for length in self.lengths.keys() {
-            let Some(start) = key.get(..*length) else { break };
+            let Some(start) = key.get(..*length) else {
+                break;
+            };
             if let Some(numbers) = self.prefixes.get(start) {
                 numbers.iter().for_each(|number| found(*number));
             }
@@ -86,7 +98,9 @@ impl Index {
 
 /// Returns whether the key is gone from the map.
 fn remove_from(map: &mut HashMap<Bytes, Numbers>, key: &Bytes, number: usize) -> bool {
-    let Some(numbers) = map.get_mut(key) else { return false };
+    let Some(numbers) = map.get_mut(key) else {
+        return false;
+    };
     numbers.retain(|known| *known != number);
     let is_gone = numbers.is_empty();
     if is_gone {
@@ -132,12 +146,20 @@ impl Intervals {
     }
 
     fn remove(&mut self, from: &Bytes, number: usize) {
-        if let Some(place) = self.fresh.iter().position(|interval| interval.number == Some(number)) {
+        if let Some(place) = self
+            .fresh
+            .iter()
+            .position(|interval| interval.number == Some(number))
+        {
             self.fresh.swap_remove(place);
             return;
         }
-        let first = self.sorted.partition_point(|interval| interval.from < *from);
-        let same_start = self.sorted[first..].iter_mut().take_while(|interval| interval.from == *from);
+        let first = self
+            .sorted
+            .partition_point(|interval| interval.from < *from);
+        let same_start = self.sorted[first..]
+            .iter_mut()
+            .take_while(|interval| interval.from == *from);
         for interval in same_start {
             if interval.number == Some(number) {
                 interval.number = None;
@@ -166,7 +188,10 @@ impl Intervals {
         }
         let middle = start.midpoint(end);
         let mut furthest = middle;
-        let sides = [self.find_furthest(start, middle), self.find_furthest(middle + 1, end)];
+        let sides = [
+            self.find_furthest(start, middle),
+            self.find_furthest(middle + 1, end),
+        ];
         for side in sides.into_iter().flatten() {
             if self.sorted[side].reaches_further_than(&self.sorted[furthest]) {
                 furthest = side;
@@ -213,7 +238,9 @@ mod tests {
 
     fn random_key(random: &mut StdRng) -> Vec<u8> {
         let length = random.random_range(1..5);
-        (0..length).map(|_| b"ab\xff"[random.random_range(0..3)]).collect()
+        (0..length)
+            .map(|_| b"ab\xff"[random.random_range(0..3)])
+            .collect()
     }
 
     fn random_range(random: &mut StdRng) -> Option<KeyRange> {
@@ -243,7 +270,10 @@ mod tests {
                     model.insert(number, range);
                 }
                 if random.random_bool(0.4)
-                    && let Some(number) = model.keys().nth(random.random_range(0..model.len().max(1))).copied()
+                    && let Some(number) = model
+                        .keys()
+                        .nth(random.random_range(0..model.len().max(1)))
+                        .copied()
                     && let Some(range) = model.remove(&number)
                 {
                     index.remove(&range, number);
@@ -252,14 +282,19 @@ mod tests {
                 let mut found = Vec::new();
                 index.for_each(&key, |number| found.push(number));
                 found.sort_unstable();
-                let expected: Vec<usize> =
-                    model.iter().filter(|(_, range)| range.contains(&key)).map(|(number, _)| *number).collect();
+                let expected: Vec<usize> = model
+                    .iter()
+                    .filter(|(_, range)| range.contains(&key))
+                    .map(|(number, _)| *number)
+                    .collect();
                 assert_eq!(found, expected, "seed {seed}, key {key:?}");
             }
             for (number, range) in model {
                 index.remove(&range, number);
             }
-            assert!(index.exact.is_empty() && index.prefixes.is_empty() && index.lengths.is_empty());
+            assert!(
+                index.exact.is_empty() && index.prefixes.is_empty() && index.lengths.is_empty()
+            );
         }
     }
 }

@@ -48,7 +48,9 @@ impl KeyRange {
 
 /// Whether `end` is the first key behind all that start with `key`.
 fn is_end_of_prefix(key: &[u8], end: &[u8]) -> bool {
-    let Some(last) = key.iter().rposition(|byte| *byte != 0xff) else { return false };
+    let Some(last) = key.iter().rposition(|byte| *byte != 0xff) else {
+        return false;
+    };
     end.len() == last + 1 && end[..last] == key[..last] && end[last] == key[last] + 1
 }
 
@@ -83,15 +85,24 @@ mod tests {
         assert_eq!(range(b"", b"\0"), Some(KeyRange::All));
         assert_eq!(range(b"a", b"\0"), Some(KeyRange::From("a".into())));
         assert_eq!(range(b"a/", b"a0"), Some(KeyRange::Prefix("a/".into())));
-        assert_eq!(range(b"a", b"c"), Some(KeyRange::Between("a".into(), "c".into())));
+        assert_eq!(
+            range(b"a", b"c"),
+            Some(KeyRange::Between("a".into(), "c".into()))
+        );
         assert_eq!(range(b"b", b"a"), None);
         assert_eq!(range(b"a", b"a"), None);
     }
 
     #[test]
     fn a_prefix_that_ends_in_ff_is_recognised() {
-        assert_eq!(range(b"a\xff", b"b"), Some(KeyRange::Prefix(Bytes::from_static(b"a\xff"))));
-        assert_eq!(range(b"\xff", b"\0"), Some(KeyRange::From(Bytes::from_static(b"\xff"))));
+        assert_eq!(
+            range(b"a\xff", b"b"),
+            Some(KeyRange::Prefix(Bytes::from_static(b"a\xff")))
+        );
+        assert_eq!(
+            range(b"\xff", b"\0"),
+            Some(KeyRange::From(Bytes::from_static(b"\xff")))
+        );
         let prefix = range(b"a\xff", b"b").unwrap();
         assert!(prefix.contains(b"a\xff\x01"));
         assert!(!prefix.contains(b"a\xfe"));

@@ -86,7 +86,7 @@ pub enum End {
     Fault,
 }
 
-/// What [`Outbox::take`] found.
+/// What [`super::Stream::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// Items were handed over.
@@ -161,7 +161,11 @@ impl Outbox {
     pub(super) fn await_room(&self) -> bool {
         // Flag first, then bytes; the reader does it the other way round. So one of the two sees the other.
         self.is_awaited.store(true, Ordering::SeqCst);
-        if self.has_drained() { !self.is_awaited.swap(false, Ordering::SeqCst) } else { true }
+        if self.has_drained() {
+            !self.is_awaited.swap(false, Ordering::SeqCst)
+        } else {
+            true
+        }
     }
 
     /// Hub: requests that it has seen.
@@ -169,15 +173,11 @@ impl Outbox {
         self.requests.fetch_sub(count, Ordering::SeqCst);
     }
 
-    /// Reader: takes everything, if `into` is empty. Registers the waker if there is nothing.
+    /// Reader: takes everything, or registers the waker if there is nothing.
     pub(super) fn take(&self, into: &mut VecDeque<Item>, waker: &Waker) -> Taken {
         let mut state = self.state.lock();
         if !state.items.is_empty() {
-            if into.is_empty() {
-                std::mem::swap(into, &mut state.items);
-            } else {
-                into.append(&mut state.items);
-            }
+            into.append(&mut state.items);
             return Taken::Items;
         }
         // An idle stream holds no memory for what once waited.
@@ -214,5 +214,47 @@ impl Outbox {
 
     fn has_drained(&self) -> bool {
         self.bytes() <= self.limit / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress() -> Item {
+        Item::Notice(Notice {
+            watch_id: -1,
+            revision: 1,
+            term: 1,
+            kind: NoticeKind::Progress,
+        })
+    }
+
+    #[test]
+    fn a_reader_that_makes_room_is_noticed_whoever_comes_first() {
+        let outbox = Outbox::new(ITEM_BYTES);
+        outbox.extend(&mut vec![progress()]);
+        assert!(
+            outbox.await_room(),
+            "the queue is full, so the reader will tell"
+        );
+        assert!(outbox.sent(ITEM_BYTES));
+        assert!(!outbox.sent(0), "it tells once");
+        assert!(
+            !outbox.await_room(),
+            "the reader was first, so it will not tell"
+        );
+        assert!(!outbox.sent(0));
+    }
+
+    #[test]
+    fn requests_are_read_only_while_hub_and_reader_keep_up() {
+        let outbox = Outbox::new(ITEM_BYTES);
+        (0..REQUESTS_MAX).for_each(|_| outbox.request_made());
+        assert!(!outbox.takes_requests());
+        outbox.requests_seen(1);
+        assert!(outbox.takes_requests());
+        outbox.extend(&mut vec![progress()]);
+        assert!(!outbox.takes_requests());
     }
 }

@@ -14,7 +14,11 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(limit: usize) -> Self {
-        Self { sets: VecDeque::new(), bytes: 0, limit }
+        Self {
+            sets: VecDeque::new(),
+            bytes: 0,
+            limit,
+        }
     }
 
     /// Appends the next revision; the oldest make room.
@@ -22,7 +26,9 @@ impl Ring {
         self.bytes += weight(&set);
         self.sets.push_back(set);
         while self.bytes > self.limit {
-            let Some(oldest) = self.sets.pop_front() else { break };
+            let Some(oldest) = self.sets.pop_front() else {
+                break;
+            };
             self.bytes -= weight(&oldest);
         }
     }
@@ -50,7 +56,10 @@ impl Ring {
 pub(super) fn weight(set: &ChangeSet) -> usize {
     const CHANGE: usize = 160;
     let changes = set.changes.iter().map(|change| {
-        let previous = change.previous.as_ref().and_then(|previous| previous.record.as_ref());
+        let previous = change
+            .previous
+            .as_ref()
+            .and_then(|previous| previous.record.as_ref());
         CHANGE + change.record.encoded().len() + previous.map_or(0, |record| record.encoded().len())
     });
     64 + changes.sum::<usize>()

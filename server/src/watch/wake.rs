@@ -40,9 +40,17 @@ impl Wakers {
             {
                 return Some(wakers.clone());
             }
-            let wakers =
-                Arc::new(Self { state: Mutex::new(State { waiting: Vec::new(), task: None, is_closed: false }) });
-            runtime.spawn(WakeAll { wakers: wakers.clone(), batch: Vec::new() });
+            let wakers = Arc::new(Self {
+                state: Mutex::new(State {
+                    waiting: Vec::new(),
+                    task: None,
+                    is_closed: false,
+                }),
+            });
+            runtime.spawn(WakeAll {
+                wakers: wakers.clone(),
+                batch: Vec::new(),
+            });
             *here = Some(wakers.clone());
             Some(wakers)
         })
@@ -118,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_batch_wakes_every_task_and_outlives_the_runtime() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let counter = Arc::new(Counter(AtomicUsize::new(0)));
         let mut batch = vec![Waker::from(counter.clone()), Waker::from(counter.clone())];
         let wakers = runtime.block_on(async { Wakers::here() }).unwrap();
@@ -134,7 +144,9 @@ mod tests {
         wakers.wake(&mut batch);
         assert_eq!(counter.0.load(Ordering::SeqCst), 3);
 
-        let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let other = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let fresh = other.block_on(async { Wakers::here() }).unwrap();
         assert!(!Arc::ptr_eq(&wakers, &fresh));
     }

@@ -69,7 +69,11 @@ impl Reader {
         if response.created {
             let request = self.requested.pop_front().unwrap();
             assert!(!response.canceled, "{}", response.cancel_reason);
-            let start = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
+            let start = if request.start_revision == 0 {
+                revision + 1
+            } else {
+                request.start_revision
+            };
             let watched = Watched {
                 request,
                 start,
@@ -91,7 +95,8 @@ impl Reader {
         }
         let watched = self.watched.get_mut(&response.watch_id).unwrap();
         if response.canceled {
-            watched.compacted = (response.compact_revision != 0).then_some(response.compact_revision);
+            watched.compacted =
+                (response.compact_revision != 0).then_some(response.compact_revision);
             let watched = self.watched.remove(&response.watch_id).unwrap();
             self.ended.push(watched);
             return;
@@ -110,7 +115,10 @@ impl Reader {
             return;
         }
         let first = watched.fragments[0].revision;
-        assert!(first > watched.told_up_to, "a revision was split, or its events came twice");
+        assert!(
+            first > watched.told_up_to,
+            "a revision was split, or its events came twice"
+        );
         watched.told_up_to = revision;
         watched.seen.append(&mut watched.fragments);
     }
@@ -127,15 +135,26 @@ impl Watched {
         });
         let strip = |event: &Seen| match self.request.prev_kv {
             true => event.clone(),
-            false => Seen { previous: None, ..event.clone() },
+            false => Seen {
+                previous: None,
+                ..event.clone()
+            },
         };
         wanted.map(strip).collect()
     }
 
     fn check_progress(&self, revision: i64, world: &World) {
         assert!(revision >= self.request.start_revision);
-        let up_to = self.expected(world).iter().filter(|event| event.revision <= revision).count();
-        assert_eq!(self.seen.len(), up_to, "progress at {revision} before all events were told");
+        let up_to = self
+            .expected(world)
+            .iter()
+            .filter(|event| event.revision <= revision)
+            .count();
+        assert_eq!(
+            self.seen.len(),
+            up_to,
+            "progress at {revision} before all events were told"
+        );
         assert!(self.fragments.is_empty());
     }
 
@@ -148,8 +167,18 @@ impl Watched {
         for (seen, expected) in self.seen.iter().zip(&expected) {
             // What was there before may be compacted by the time it is read.
             let may_lack_previous = seen.previous.is_none() && expected.revision - 1 < compacted;
-            let previous = if may_lack_previous { None } else { expected.previous.clone() };
-            assert_eq!(*seen, Seen { previous, ..expected.clone() });
+            let previous = if may_lack_previous {
+                None
+            } else {
+                expected.previous.clone()
+            };
+            assert_eq!(
+                *seen,
+                Seen {
+                    previous,
+                    ..expected.clone()
+                }
+            );
         }
         assert!(self.seen.len() <= expected.len());
         if let Some(compacted) = self.compacted {
@@ -170,7 +199,7 @@ fn value(random: &mut StdRng) -> Option<Vec<u8>> {
         5..30 => return None,
         _ => random.random_range(0..60),
     };
-    Some(vec![random.random_range(b'a'..b'z'); length])
+    Some(vec![random.random_range(b'a'..=b'z'); length])
 }
 
 fn watch(random: &mut StdRng, world: &World, compacted: i64) -> WatchCreateRequest {
@@ -208,8 +237,9 @@ fn watch(random: &mut StdRng, world: &World, compacted: i64) -> WatchCreateReque
 fn write(random: &mut StdRng, world: &mut World) {
     let transactions = random.random_range(1..6);
     let transactions = (0..transactions).map(|_| {
-        let edits: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
-            (0..random.random_range(1..5)).map(|_| (key(random), value(random))).collect();
+        let edits: BTreeMap<Vec<u8>, Option<Vec<u8>>> = (0..random.random_range(1..5))
+            .map(|_| (key(random), value(random)))
+            .collect();
         edits.into_iter().collect()
     });
     let transactions = transactions.collect();
@@ -229,7 +259,10 @@ fn run(seed: u64, tally: &mut Tally) {
     let mut compacted = -1;
     let mut readers: Vec<Reader> = (0..4).map(|_| Reader::new(&world)).collect();
     // How often each is polled; some hardly ever.
-    let pace: Vec<f64> = readers.iter().map(|_| random.random_range(0.01..1.0)).collect();
+    let pace: Vec<f64> = readers
+        .iter()
+        .map(|_| random.random_range(0.01..1.0))
+        .collect();
     let slow_watchers = |world: &World| world.hub.stats().slow_watchers.load(Ordering::Relaxed);
     for _ in 0..1500 {
         tally.slow += slow_watchers(&world);
@@ -252,7 +285,10 @@ fn run(seed: u64, tally: &mut Tally) {
                 }
             }
             73..76 => reader.client.progress(),
-            76 if with_compaction && random.random_bool(0.3) && world.revision > compacted.max(1) => {
+            76 if with_compaction
+                && random.random_bool(0.3)
+                && world.revision > compacted.max(1) =>
+            {
                 compacted = random.random_range(compacted.max(1) + 1..=world.revision);
                 world.compact(compacted);
             }
@@ -283,8 +319,14 @@ fn run(seed: u64, tally: &mut Tally) {
     for reader in &readers {
         assert!(reader.requested.is_empty());
         assert_eq!(reader.client.trailers, None);
-        reader.watched.values().for_each(|watched| watched.check(&world, compacted, true));
-        reader.ended.iter().for_each(|watched| watched.check(&world, compacted, false));
+        reader
+            .watched
+            .values()
+            .for_each(|watched| watched.check(&world, compacted, true));
+        reader
+            .ended
+            .iter()
+            .for_each(|watched| watched.check(&world, compacted, false));
     }
     assert_eq!(slow_watchers(&world), 0, "everybody who reads catches up");
     for reader in &readers {
@@ -292,7 +334,11 @@ fn run(seed: u64, tally: &mut Tally) {
         tally.events += all.map(|watched| watched.seen.len()).sum::<usize>();
         tally.fragments += reader.fragments;
         tally.progress += reader.progress;
-        tally.compacted += reader.ended.iter().filter(|watched| watched.compacted.is_some()).count();
+        tally.compacted += reader
+            .ended
+            .iter()
+            .filter(|watched| watched.compacted.is_some())
+            .count();
     }
 }
 
@@ -306,6 +352,15 @@ fn every_watcher_gets_exactly_its_events_in_order_whatever_the_interleaving() {
             resume_unwind(panic);
         }
     }
-    let Tally { events, fragments, progress, compacted, slow } = tally;
-    assert!(events > 100_000 && fragments > 1000 && progress > 50 && compacted > 100 && slow > 10_000, "{tally:?}");
+    let Tally {
+        events,
+        fragments,
+        progress,
+        compacted,
+        slow,
+    } = tally;
+    assert!(
+        events > 100_000 && fragments > 1000 && progress > 50 && compacted > 100 && slow > 10_000,
+        "{tally:?}"
+    );
 }

@@ -15,11 +15,17 @@ fn world() -> (World, Client) {
 }
 
 fn on(key: &'static str) -> WatchCreateRequest {
-    WatchCreateRequest { key: key.into(), ..WatchCreateRequest::default() }
+    WatchCreateRequest {
+        key: key.into(),
+        ..WatchCreateRequest::default()
+    }
 }
 
 fn prefix(key: &'static str, end: &'static str) -> WatchCreateRequest {
-    WatchCreateRequest { range_end: end.into(), ..on(key) }
+    WatchCreateRequest {
+        range_end: end.into(),
+        ..on(key)
+    }
 }
 
 fn revision(response: &WatchResponse) -> i64 {
@@ -28,7 +34,9 @@ fn revision(response: &WatchResponse) -> i64 {
 
 fn values(responses: &[WatchResponse]) -> Vec<String> {
     let events = responses.iter().flat_map(|response| &response.events);
-    events.map(|event| String::from_utf8(event.kv.clone().unwrap().value.to_vec()).unwrap()).collect()
+    events
+        .map(|event| String::from_utf8(event.kv.clone().unwrap().value.to_vec()).unwrap())
+        .collect()
 }
 
 #[test]
@@ -62,16 +70,26 @@ fn now_is_behind_what_the_store_holds_even_if_the_hub_has_not_seen_it() {
 
 #[test]
 fn a_start_revision_in_the_past_is_read_from_history_without_the_ring() {
-    let mut world = World::new(Options { ring_bytes: 1, ..Options::default() });
+    let mut world = World::new(Options {
+        ring_bytes: 1,
+        ..Options::default()
+    });
     let mut client = Client::new(&world);
     for value in ["1", "2", "3"] {
         world.put("a", value);
     }
-    client.create(WatchCreateRequest { start_revision: 3, ..on("a") });
+    client.create(WatchCreateRequest {
+        start_revision: 3,
+        ..on("a")
+    });
     let responses = client.exchange(&mut world);
     assert!(responses[0].created);
     assert_eq!(values(&responses), ["2", "3"]);
-    assert_eq!(responses.len(), 2, "one response for all of history that fits");
+    assert_eq!(
+        responses.len(),
+        2,
+        "one response for all of history that fits"
+    );
     assert_eq!(revision(&responses[1]), 4);
     world.put("a", "4");
     assert_eq!(values(&client.exchange(&mut world)), ["4"]);
@@ -80,7 +98,11 @@ fn a_start_revision_in_the_past_is_read_from_history_without_the_ring() {
 #[test]
 fn a_start_revision_in_the_future_is_waited_for() {
     let (mut world, mut client) = world();
-    client.create(WatchCreateRequest { start_revision: 4, progress_notify: true, ..on("a") });
+    client.create(WatchCreateRequest {
+        start_revision: 4,
+        progress_notify: true,
+        ..on("a")
+    });
     assert_eq!(client.exchange(&mut world).len(), 1);
     world.put("a", "2");
     client.progress();
@@ -99,10 +121,17 @@ fn a_start_revision_in_the_future_is_waited_for() {
 fn answers_to_creates_come_in_request_order_with_ids_from_zero() {
     let (mut world, mut client) = world();
     client.create(on("a"));
-    client.create(WatchCreateRequest { watch_id: 2, ..on("b") });
+    client.create(WatchCreateRequest {
+        watch_id: 2,
+        ..on("b")
+    });
     client.create(on("c"));
     client.create(on("d"));
-    let ids: Vec<i64> = client.exchange(&mut world).iter().map(|response| response.watch_id).collect();
+    let ids: Vec<i64> = client
+        .exchange(&mut world)
+        .iter()
+        .map(|response| response.watch_id)
+        .collect();
     assert_eq!(ids, [0, 2, 1, 3]);
     world.write(vec![vec![(b"d".to_vec(), Some(b"v".to_vec()))]]);
     world.settle();
@@ -112,24 +141,54 @@ fn answers_to_creates_come_in_request_order_with_ids_from_zero() {
 #[test]
 fn a_create_that_fails_says_why_and_leaves_the_stream_open() {
     let (mut world, mut client) = world();
-    client.create(WatchCreateRequest { watch_id: 5, ..on("a") });
-    client.create(WatchCreateRequest { watch_id: 5, ..on("a") });
+    client.create(WatchCreateRequest {
+        watch_id: 5,
+        ..on("a")
+    });
+    client.create(WatchCreateRequest {
+        watch_id: 5,
+        ..on("a")
+    });
     client.create(prefix("b", "a"));
-    client.create(WatchCreateRequest { start_revision: -1, ..on("a") });
+    client.create(WatchCreateRequest {
+        start_revision: -1,
+        ..on("a")
+    });
     let responses = client.exchange(&mut world);
     let refused: Vec<(i64, bool, bool, &str)> = responses[1..]
         .iter()
-        .map(|response| (response.watch_id, response.created, response.canceled, &response.cancel_reason[..]))
+        .map(|response| {
+            (
+                response.watch_id,
+                response.created,
+                response.canceled,
+                &response.cancel_reason[..],
+            )
+        })
         .collect();
     assert_eq!(
         refused,
         [
-            (-1, true, true, "mvcc: duplicate watch ID provided on the WatchStream"),
+            (
+                -1,
+                true,
+                true,
+                "mvcc: duplicate watch ID provided on the WatchStream"
+            ),
             (-1, true, true, "mvcc: watcher range is empty"),
-            (-1, true, true, "etcdserver: mvcc: required revision has been compacted"),
+            (
+                -1,
+                true,
+                true,
+                "etcdserver: mvcc: required revision has been compacted"
+            ),
         ]
     );
-    assert!(responses.iter().all(|response| response.compact_revision == 0));
+    assert!(
+        responses
+            .iter()
+            .all(|response| response.compact_revision == 0)
+    );
     world.put("a", "still here");
     assert_eq!(values(&client.exchange(&mut world)), ["still here"]);
 }
@@ -142,29 +201,47 @@ fn an_empty_key_means_the_zero_byte_and_with_a_zero_end_everything() {
     client.exchange(&mut world);
     world.put("a", "all");
     world.put("\0", "zero");
-    let ids = client.exchange(&mut world).iter().map(|response| response.watch_id).collect::<Vec<_>>();
+    let ids = client
+        .exchange(&mut world)
+        .iter()
+        .map(|response| response.watch_id)
+        .collect::<Vec<_>>();
     assert_eq!(ids, [1, 0, 1]);
 }
 
 #[test]
 fn filters_leave_events_out_and_never_make_an_empty_response() {
     let (mut world, mut client) = world();
-    client.create(WatchCreateRequest { filters: vec![0], ..on("a") });
-    client.create(WatchCreateRequest { filters: vec![1], ..on("a") });
-    client.create(WatchCreateRequest { filters: vec![0, 1], ..on("a") });
+    client.create(WatchCreateRequest {
+        filters: vec![0],
+        ..on("a")
+    });
+    client.create(WatchCreateRequest {
+        filters: vec![1],
+        ..on("a")
+    });
+    client.create(WatchCreateRequest {
+        filters: vec![0, 1],
+        ..on("a")
+    });
     client.exchange(&mut world);
     world.put("a", "v");
     world.delete("a");
     let responses = client.exchange(&mut world);
-    let told: Vec<(i64, i32)> =
-        responses.iter().map(|response| (response.watch_id, response.events[0].r#type)).collect();
+    let told: Vec<(i64, i32)> = responses
+        .iter()
+        .map(|response| (response.watch_id, response.events[0].r#type))
+        .collect();
     assert_eq!(told, [(1, 0), (0, 1)]);
 }
 
 #[test]
 fn previous_versions_come_only_to_those_who_asked() {
     let (mut world, mut client) = world();
-    client.create(WatchCreateRequest { prev_kv: true, ..on("a") });
+    client.create(WatchCreateRequest {
+        prev_kv: true,
+        ..on("a")
+    });
     client.create(on("a"));
     client.exchange(&mut world);
     world.put("a", "1");
@@ -172,13 +249,23 @@ fn previous_versions_come_only_to_those_who_asked() {
     world.delete("a");
     let responses = client.exchange(&mut world);
     let previous = |id| {
-        let of_id = responses.iter().filter(move |response| response.watch_id == id);
+        let of_id = responses
+            .iter()
+            .filter(move |response| response.watch_id == id);
         of_id
             .flat_map(|response| &response.events)
-            .map(|event| event.prev_kv.clone().map(|kv| (kv.value.to_vec(), kv.mod_revision)))
+            .map(|event| {
+                event
+                    .prev_kv
+                    .clone()
+                    .map(|kv| (kv.value.to_vec(), kv.mod_revision))
+            })
             .collect::<Vec<_>>()
     };
-    assert_eq!(previous(0), [None, Some((b"1".to_vec(), 2)), Some((b"2".to_vec(), 3))]);
+    assert_eq!(
+        previous(0),
+        [None, Some((b"1".to_vec(), 2)), Some((b"2".to_vec(), 3))]
+    );
     assert_eq!(previous(1), [None, None, None]);
     let delete = &responses.last().unwrap().events[0];
     let kv = delete.kv.clone().unwrap();
@@ -191,7 +278,11 @@ fn all_changes_of_a_transaction_come_in_one_response_in_their_order() {
     client.create(prefix("k", "l"));
     client.exchange(&mut world);
     let edits = [("k3", "1"), ("k1", "2"), ("x", "3"), ("k2", "4")];
-    world.write(vec![edits.map(|(key, value)| (key.into(), Some(value.into()))).to_vec()]);
+    world.write(vec![
+        edits
+            .map(|(key, value)| (key.into(), Some(value.into())))
+            .to_vec(),
+    ]);
     world.settle();
     let responses = client.exchange(&mut world);
     assert_eq!(responses.len(), 1);
@@ -210,7 +301,11 @@ fn cancel_is_confirmed_once_and_ends_the_events() {
     let responses = client.exchange(&mut world);
     assert_eq!(responses.len(), 2);
     assert_eq!(values(&responses[..1]), ["1"]);
-    assert!(responses[1].canceled && responses[1].cancel_reason.is_empty() && responses[1].compact_revision == 0);
+    assert!(
+        responses[1].canceled
+            && responses[1].cancel_reason.is_empty()
+            && responses[1].compact_revision == 0
+    );
     world.put("a", "2");
     assert_eq!(client.exchange(&mut world), []);
 }
@@ -222,19 +317,31 @@ fn watch_from_compacted_revision_is_cancelled_and_from_the_boundary_is_served() 
         world.put("a", value);
     }
     world.compact(3);
-    client.create(WatchCreateRequest { start_revision: 2, ..on("a") });
-    client.create(WatchCreateRequest { start_revision: 3, ..on("a") });
+    client.create(WatchCreateRequest {
+        start_revision: 2,
+        ..on("a")
+    });
+    client.create(WatchCreateRequest {
+        start_revision: 3,
+        ..on("a")
+    });
     let responses = client.exchange(&mut world);
     assert!(responses[0].created && !responses[0].canceled);
     assert!(responses[1].canceled && !responses[1].created);
-    assert_eq!((responses[1].watch_id, responses[1].compact_revision), (0, 3));
+    assert_eq!(
+        (responses[1].watch_id, responses[1].compact_revision),
+        (0, 3)
+    );
     assert_eq!(responses[1].cancel_reason, "");
     assert_eq!(values(&responses), ["3", "4"]);
 }
 
 #[test]
 fn compaction_that_passes_a_slow_watcher_cancels_it() {
-    let mut world = World::new(Options { stream_bytes: 200, ..Options::default() });
+    let mut world = World::new(Options {
+        stream_bytes: 200,
+        ..Options::default()
+    });
     let mut client = Client::new(&world);
     client.create(prefix("a", "b"));
     client.exchange(&mut world);
@@ -244,7 +351,12 @@ fn compaction_that_passes_a_slow_watcher_cancels_it() {
     world.compact(20);
     let responses = client.exchange(&mut world);
     let told = values(&responses);
-    assert_eq!(told, (0..told.len()).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        told,
+        (0..told.len())
+            .map(|number| number.to_string())
+            .collect::<Vec<_>>()
+    );
     assert!(told.len() < 18);
     let last = responses.last().unwrap();
     assert!(last.canceled);
@@ -255,7 +367,11 @@ fn compaction_that_passes_a_slow_watcher_cancels_it() {
 fn progress_is_told_only_when_every_watcher_of_the_stream_has_everything() {
     let (mut world, mut client) = world();
     client.progress();
-    assert_eq!(client.exchange(&mut world), [], "a stream without watchers has no progress");
+    assert_eq!(
+        client.exchange(&mut world),
+        [],
+        "a stream without watchers has no progress"
+    );
     client.create(on("a"));
     client.exchange(&mut world);
     world.put("b", "v");
@@ -264,7 +380,10 @@ fn progress_is_told_only_when_every_watcher_of_the_stream_has_everything() {
     assert_eq!(responses.len(), 1);
     assert_eq!((responses[0].watch_id, revision(&responses[0])), (-1, 2));
     assert!(responses[0].events.is_empty() && !responses[0].created && !responses[0].canceled);
-    client.create(WatchCreateRequest { start_revision: 10, ..on("a") });
+    client.create(WatchCreateRequest {
+        start_revision: 10,
+        ..on("a")
+    });
     client.exchange(&mut world);
     client.progress();
     assert_eq!(client.exchange(&mut world), []);
@@ -285,12 +404,34 @@ fn progress_waits_for_what_the_store_holds_and_comes_behind_its_events() {
 }
 
 #[test]
+fn a_watcher_that_waited_for_the_hub_has_progress_as_soon_as_it_is_there() {
+    let (mut world, mut client) = world();
+    world.write(vec![vec![(b"a".to_vec(), Some(b"v".to_vec()))]]);
+    client.create(on("a"));
+    client.progress();
+    assert_eq!(client.exchange(&mut world).len(), 1);
+    world.settle();
+    let responses = client.exchange(&mut world);
+    assert_eq!(responses.len(), 1);
+    assert_eq!((responses[0].watch_id, revision(&responses[0])), (-1, 2));
+}
+
+#[test]
 fn an_idle_watcher_is_notified_by_interval_and_a_busy_one_is_not() {
     let interval = Duration::from_secs(10);
-    let mut world = World::new(Options { progress_interval: interval, ..Options::default() });
+    let mut world = World::new(Options {
+        progress_interval: interval,
+        ..Options::default()
+    });
     let mut client = Client::new(&world);
-    client.create(WatchCreateRequest { progress_notify: true, ..on("a") });
-    client.create(WatchCreateRequest { progress_notify: true, ..on("b") });
+    client.create(WatchCreateRequest {
+        progress_notify: true,
+        ..on("a")
+    });
+    client.create(WatchCreateRequest {
+        progress_notify: true,
+        ..on("b")
+    });
     client.create(on("c"));
     client.exchange(&mut world);
     world.put("b", "v");
@@ -302,24 +443,45 @@ fn an_idle_watcher_is_notified_by_interval_and_a_busy_one_is_not() {
     assert_eq!(responses.len(), 1);
     assert_eq!((responses[0].watch_id, revision(&responses[0])), (0, 2));
     world.clock.advance(interval * 2);
-    let ids: Vec<i64> = client.exchange(&mut world).iter().map(|response| response.watch_id).collect();
+    let ids: Vec<i64> = client
+        .exchange(&mut world)
+        .iter()
+        .map(|response| response.watch_id)
+        .collect();
     assert_eq!(ids, [0, 1]);
 }
 
 #[test]
 fn a_long_response_is_fragmented_only_for_those_who_asked() {
-    let mut world = World::new(Options { message_bytes: 1000, ..Options::default() });
+    let mut world = World::new(Options {
+        message_bytes: 1000,
+        ..Options::default()
+    });
     let mut client = Client::new(&world);
-    client.create(WatchCreateRequest { fragment: true, ..prefix("k", "l") });
-    client.create(WatchCreateRequest { fragment: true, ..prefix("k", "l") });
+    client.create(WatchCreateRequest {
+        fragment: true,
+        ..prefix("k", "l")
+    });
+    client.create(WatchCreateRequest {
+        fragment: true,
+        ..prefix("k", "l")
+    });
     client.create(prefix("k", "l"));
     client.exchange(&mut world);
-    let edits = (0..30).map(|number| (format!("k{number}").into(), Some(vec![b'v'; 100]))).collect();
+    let edits = (0..30)
+        .map(|number| (format!("k{number}").into(), Some(vec![b'v'; 100])))
+        .collect();
     world.write(vec![edits]);
     world.settle();
     let responses = client.exchange(&mut world);
-    let runs: Vec<&[WatchResponse]> = responses.chunk_by(|a, b| a.watch_id == b.watch_id).collect();
-    assert_eq!(runs.len(), 3, "the pieces of one response follow each other");
+    let runs: Vec<&[WatchResponse]> = responses
+        .chunk_by(|a, b| a.watch_id == b.watch_id)
+        .collect();
+    assert_eq!(
+        runs.len(),
+        3,
+        "the pieces of one response follow each other"
+    );
     for run in runs {
         assert_eq!(values(run).len(), 30);
         let flags: Vec<bool> = run.iter().map(|response| response.fragment).collect();
@@ -373,7 +535,10 @@ fn a_closing_hub_ends_its_streams_after_what_was_queued() {
     world.hub.close();
     let responses = client.exchange(&mut world);
     assert_eq!(values(&responses), ["last"]);
-    assert_eq!(client.trailers, Some(("14".into(), "etcdserver: server stopped".into())));
+    assert_eq!(
+        client.trailers,
+        Some(("14".into(), "etcdserver: server stopped".into()))
+    );
     assert!(!world.worker.wait() && !world.catch_up.wait());
     let mut late = Client::new(&world);
     late.exchange(&mut world);
@@ -385,12 +550,21 @@ fn a_dropped_stream_takes_its_watchers_along() {
     let (mut world, mut client) = world();
     let mut other = Client::new(&world);
     for _ in 0..100 {
-        client.create(WatchCreateRequest { progress_notify: true, ..prefix("a", "b") });
+        client.create(WatchCreateRequest {
+            progress_notify: true,
+            ..prefix("a", "b")
+        });
     }
     other.create(prefix("a", "b"));
     client.exchange(&mut world);
     other.exchange(&mut world);
-    let watchers = |world: &World| world.hub.stats().watchers.load(std::sync::atomic::Ordering::Relaxed);
+    let watchers = |world: &World| {
+        world
+            .hub
+            .stats()
+            .watchers
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
     assert_eq!(watchers(&world), 101);
     drop(client);
     world.put("a", "v");
@@ -401,12 +575,16 @@ fn a_dropped_stream_takes_its_watchers_along() {
 #[test]
 fn a_store_that_jumps_ahead_is_caught_up_with_from_history() {
     let (mut world, mut client) = world();
+    world.put("a", "in the ring");
     client.create(on("a"));
     client.exchange(&mut world);
-    world.write(vec![vec![(b"a".to_vec(), Some(b"2".to_vec()))], vec![(b"a".to_vec(), Some(b"3".to_vec()))]]);
+    world.write(vec![
+        vec![(b"a".to_vec(), Some(b"3".to_vec()))],
+        vec![(b"a".to_vec(), Some(b"4".to_vec()))],
+    ]);
     // As after a snapshot: these change sets never reach the hub.
     world.unpublished.clear();
-    world.put("a", "4");
+    world.put("a", "5");
     let responses = client.exchange(&mut world);
-    assert_eq!(values(&responses), ["2", "3", "4"]);
+    assert_eq!(values(&responses), ["3", "4", "5"]);
 }

@@ -30,7 +30,8 @@ pub(crate) struct SetClock(AtomicU64);
 
 impl SetClock {
     pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+        self.0
+            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -75,9 +76,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(options: Options) -> Self {
-        let machine = Machine::open(Arc::new(MemoryEngine::new()), store::Options::default()).unwrap();
+        let machine =
+            Machine::open(Arc::new(MemoryEngine::new()), store::Options::default()).unwrap();
         let clock = Arc::new(SetClock::default());
-        let identity = Identity { cluster_id: 7, member_id: u64::MAX, term: Arc::new(AtomicU64::new(3)) };
+        let identity = Identity {
+            cluster_id: 7,
+            member_id: u64::MAX,
+            term: Arc::new(AtomicU64::new(3)),
+        };
         let (hub, worker, catch_up) = Hub::new(machine.reader(), identity, options, clock.clone());
         Self {
             machine,
@@ -94,13 +100,34 @@ impl World {
     }
 
     fn apply(&mut self, ops: Vec<Op>) {
-        let commands = ops.into_iter().map(|op| Command { op: Some(op), ..Command::default() }).collect();
-        let batch = Batch { format: BATCH_FORMAT, feature_level: FEATURE_LEVEL, leader_time_ms: 0, commands };
+        let commands = ops
+            .into_iter()
+            .map(|op| Command {
+                op: Some(op),
+                ..Command::default()
+            })
+            .collect();
+        let batch = Batch {
+            format: BATCH_FORMAT,
+            feature_level: FEATURE_LEVEL,
+            leader_time_ms: 0,
+            commands,
+        };
         self.index += 1;
         let payload = Payload::Commands(batch.encode_to_vec().into());
-        let entry = Entry { id: LogId { term: 1, index: self.index }, payload };
+        let entry = Entry {
+            id: LogId {
+                term: 1,
+                index: self.index,
+            },
+            payload,
+        };
         let outcome = self.machine.apply(&[entry]).unwrap();
-        assert!(outcome.answers.iter().all(|answer| answer.outcome.is_ok()), "{:?}", outcome.answers);
+        assert!(
+            outcome.answers.iter().all(|answer| answer.outcome.is_ok()),
+            "{:?}",
+            outcome.answers
+        );
         self.unpublished.extend(outcome.changes);
     }
 
@@ -136,8 +163,16 @@ impl World {
                     ..DeleteRangeRequest::default()
                 }),
             };
-            let success = edits.into_iter().map(|edit| RequestOp { request: Some(request(edit)) }).collect();
-            ops.push(Op::Txn(TxnRequest { success, ..TxnRequest::default() }));
+            let success = edits
+                .into_iter()
+                .map(|edit| RequestOp {
+                    request: Some(request(edit)),
+                })
+                .collect();
+            ops.push(Op::Txn(TxnRequest {
+                success,
+                ..TxnRequest::default()
+            }));
         }
         self.apply(ops);
     }
@@ -155,7 +190,10 @@ impl World {
     }
 
     pub(crate) fn compact(&mut self, revision: i64) {
-        self.apply(vec![Op::Compact(CompactionRequest { revision, physical: false })]);
+        self.apply(vec![Op::Compact(CompactionRequest {
+            revision,
+            physical: false,
+        })]);
     }
 
     pub(crate) fn publish(&mut self) {
@@ -204,6 +242,19 @@ impl Body for Inbound {
     }
 }
 
+impl Inbound {
+    pub(crate) fn send(&self, request: RequestUnion) {
+        let message = WatchRequest {
+            request_union: Some(request),
+        }
+        .encode_to_vec();
+        let mut framed = vec![0];
+        framed.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+        framed.extend_from_slice(&message);
+        self.0.lock().frames.push_back(framed.into());
+    }
+}
+
 /// A client of one stream.
 pub(crate) struct Client {
     call: Call<Inbound>,
@@ -217,7 +268,12 @@ impl Client {
     pub(crate) fn new(world: &World) -> Self {
         let inbound = Inbound::default();
         let call = Call::new(inbound.clone(), &world.hub);
-        Self { call, inbound, bytes: BytesMut::new(), trailers: None }
+        Self {
+            call,
+            inbound,
+            bytes: BytesMut::new(),
+            trailers: None,
+        }
     }
 
     pub(crate) fn send_bytes(&self, bytes: Bytes) {
@@ -229,11 +285,7 @@ impl Client {
     }
 
     fn send(&self, request: RequestUnion) {
-        let message = WatchRequest { request_union: Some(request) }.encode_to_vec();
-        let mut framed = vec![0];
-        framed.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
-        framed.extend_from_slice(&message);
-        self.send_bytes(framed.into());
+        self.inbound.send(request);
     }
 
     pub(crate) fn create(&self, request: WatchCreateRequest) {
@@ -251,7 +303,9 @@ impl Client {
     /// Polls one frame; false if there is none.
     pub(crate) fn poll(&mut self) -> bool {
         let frame = Pin::new(&mut self.call).poll_frame(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Some(Ok(frame))) = frame else { return false };
+        let Poll::Ready(Some(Ok(frame))) = frame else {
+            return false;
+        };
         match frame.into_data() {
             Ok(data) => self.bytes.extend_from_slice(&data),
             Err(frame) => {
@@ -275,7 +329,10 @@ impl Client {
             self.bytes.advance(5);
             let response = WatchResponse::decode(self.bytes.split_to(length)).unwrap();
             let header = response.header.unwrap();
-            assert_eq!((header.cluster_id, header.member_id, header.raft_term), (7, u64::MAX, 3));
+            assert_eq!(
+                (header.cluster_id, header.member_id, header.raft_term),
+                (7, u64::MAX, 3)
+            );
             responses.push(response);
         }
         responses

@@ -21,13 +21,22 @@ impl Machine {
                 Step::Next
             })?;
             source.scan(family, &[], None, &mut |key, value, _| {
-                batch.put(family, |out| out.extend_from_slice(key), |out| out.extend_from_slice(value));
+                batch.put(
+                    family,
+                    |out| out.extend_from_slice(key),
+                    |out| out.extend_from_slice(value),
+                );
                 Step::Next
             })?;
         }
         self.engine.write(&batch)?;
         self.engine.flush()?;
-        let mut installed = Self::open(self.engine.clone(), Options { value_budget_bytes: self.cache.budget })?;
+        let mut installed = Self::open(
+            self.engine.clone(),
+            Options {
+                value_budget_bytes: self.cache.budget,
+            },
+        )?;
         self.reader.view.store(installed.reader.view());
         installed.reader = self.reader.clone();
         *self = installed;

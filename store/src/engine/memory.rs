@@ -11,6 +11,9 @@ use crate::error::StoreError;
 
 type Map = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
+/// None removes the key.
+type Write = (Family, Vec<u8>, Option<Arc<[u8]>>);
+
 /// Maps in memory, and what they were at the last flush.
 #[derive(Default)]
 pub struct MemoryEngine {
@@ -22,7 +25,7 @@ struct State {
     live: [Map; Family::ALL.len()],
     flushed: [Map; Family::ALL.len()],
     /// Writes since the last flush, in their order.
-    unflushed: Vec<(Family, Vec<u8>, Option<Arc<[u8]>>)>,
+    unflushed: Vec<Write>,
     live_bytes: u64,
     fails_writes: bool,
 }
@@ -38,7 +41,12 @@ impl MemoryEngine {
         let mut state = self.state.write();
         state.live = state.flushed.clone();
         state.unflushed.clear();
-        state.live_bytes = state.live.iter().flatten().map(|(key, value)| size(key, value)).sum();
+        state.live_bytes = state
+            .live
+            .iter()
+            .flatten()
+            .map(|(key, value)| size(key, value))
+            .sum();
     }
 
     /// Lets writes and flushes fail from now on, or work again.
@@ -121,7 +129,9 @@ impl StateEngine for MemoryEngine {
 
     fn durable_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let state = self.state.read();
-        Ok(state.flushed[Family::Meta as usize].get(key).map(|value| value.to_vec()))
+        Ok(state.flushed[Family::Meta as usize]
+            .get(key)
+            .map(|value| value.to_vec()))
     }
 
     fn size(&self) -> u64 {
@@ -136,7 +146,10 @@ impl StateEngine for MemoryEngine {
 impl State {
     fn check_writable(&self, doing: &'static str) -> Result<(), StoreError> {
         if self.fails_writes {
-            return Err(StoreError::Engine { doing, source: "failure on purpose".into() });
+            return Err(StoreError::Engine {
+                doing,
+                source: "failure on purpose".into(),
+            });
         }
         Ok(())
     }

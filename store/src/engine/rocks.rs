@@ -58,12 +58,17 @@ impl RocksEngine {
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(layout::name(family)).expect("open() opens every family")
+        self.db
+            .cf_handle(layout::name(family))
+            .expect("open() opens every family")
     }
 
     fn sum(&self, property: &properties::PropName) -> u64 {
         let of = |family| self.db.property_int_value_cf(self.family(family), property);
-        Family::ALL.into_iter().filter_map(|family| of(family).ok().flatten()).sum()
+        Family::ALL
+            .into_iter()
+            .filter_map(|family| of(family).ok().flatten())
+            .sum()
     }
 }
 
@@ -123,7 +128,9 @@ impl StateEngine for RocksEngine {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(writes, &options).map_err(|error| engine_error("write", error))
+        self.db
+            .write_opt(writes, &options)
+            .map_err(|error| engine_error("write", error))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -155,14 +162,29 @@ impl StateEngine for RocksEngine {
 
     fn gauges(&self) -> Vec<(&'static str, u64)> {
         let block_cache = self.block_cache.get_usage() as u64;
-        let running = |property| self.db.property_int_value(property).ok().flatten().unwrap_or(0);
+        let running = |property| {
+            self.db
+                .property_int_value(property)
+                .ok()
+                .flatten()
+                .unwrap_or(0)
+        };
         vec![
             ("memtable_bytes", self.sum(properties::SIZE_ALL_MEM_TABLES)),
             ("block_cache_bytes", block_cache),
-            ("table_reader_bytes", self.sum(properties::ESTIMATE_TABLE_READERS_MEM)),
-            ("pending_compaction_bytes", self.sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES)),
+            (
+                "table_reader_bytes",
+                self.sum(properties::ESTIMATE_TABLE_READERS_MEM),
+            ),
+            (
+                "pending_compaction_bytes",
+                self.sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
+            ),
             ("running_flushes", running(properties::NUM_RUNNING_FLUSHES)),
-            ("running_compactions", running(properties::NUM_RUNNING_COMPACTIONS)),
+            (
+                "running_compactions",
+                running(properties::NUM_RUNNING_COMPACTIONS),
+            ),
             ("background_errors", running(properties::BACKGROUND_ERRORS)),
         ]
     }
@@ -213,6 +235,10 @@ fn family_options(family: Family, options: &RocksOptions, block_cache: &Cache) -
     let mut compression = [DBCompressionType::Lz4; 7];
     compression[..2].fill(DBCompressionType::None);
     settings.set_compression_per_level(&compression);
+    // A compaction into the first level rewrites most of it, so fewer and larger ones write less; bloom filters
+    // keep point reads of the waiting files cheap.
+    settings.set_level_zero_file_num_compaction_trigger(8);
+    settings.set_max_bytes_for_level_base(512 << 20);
     settings.set_level_zero_slowdown_writes_trigger(40);
     settings.set_level_zero_stop_writes_trigger(60);
     settings
@@ -222,16 +248,24 @@ fn engine_error(doing: &'static str, error: rocksdb::Error) -> StoreError {
     match error.kind() {
         ErrorKind::Corruption => {
             let detail = error.into_string();
-            StoreError::Corrupt { file: file_in(&detail), detail }
+            StoreError::Corrupt {
+                file: file_in(&detail),
+                detail,
+            }
         }
-        _ => StoreError::Engine { doing, source: Box::new(error) },
+        _ => StoreError::Engine {
+            doing,
+            source: Box::new(error),
+        },
     }
 }
 
 fn open_error(error: rocksdb::Error, folder: &Path) -> StoreError {
     let text = error.as_ref();
     if text.contains("lock file") || text.contains("lock hold by current process") {
-        return StoreError::Locked { folder: PathBuf::from(folder) };
+        return StoreError::Locked {
+            folder: PathBuf::from(folder),
+        };
     }
     engine_error("open the database", error)
 }

@@ -101,13 +101,25 @@ impl SimFs {
         }
     }
 
+    /// Kills the process, not the machine: what was written is still read, synced or not. Open handles fail from
+    /// now on; faults asked for earlier are gone.
+    pub fn restart(&self) {
+        let mut disk = self.disk.lock();
+        disk.life += 1;
+        disk.faults = Faults {
+            capacity: disk.faults.capacity,
+            ..Faults::default()
+        };
+    }
+
     /// Lets `successes` more syncs of files pass, then fails one. What that sync should have made durable stays
     /// in doubt.
     pub fn fail_sync_after(&self, successes: u64) {
         self.disk.lock().faults.sync_failure_after = Some(successes);
     }
 
-    /// Lets `operations` more writes, syncs and changes of names pass; then each fails until [`SimFs::crash`].
+    /// Lets `operations` more writes, syncs and changes of names pass; then each fails until
+    /// [`SimFs::crash`] or [`SimFs::restart`].
     pub fn cut_power_after(&self, operations: u64) {
         self.disk.lock().faults.power_cut_after = Some(operations);
     }

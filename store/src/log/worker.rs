@@ -1,6 +1,5 @@
 //! The one writer: everything queued becomes one buffer, one write and one sync, then the callbacks in order.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +25,8 @@ pub struct Worker {
     /// What the log amounts to after everything in `writer`.
     standing: Standing,
     ops: Vec<Op>,
-    /// Where this batch's entries lie; those removed again within the batch are not among them.
-    placed: VecDeque<(u64, Place)>,
+    /// Where this batch's entries lie, in the order of writing: a later place of the same index rules.
+    placed: Vec<(u64, Place)>,
     /// Something was synced that no later header names yet.
     is_unmarked: bool,
 }
@@ -79,7 +78,7 @@ impl Worker {
             writer: Writer::default(),
             standing,
             ops: Vec::new(),
-            placed: VecDeque::new(),
+            placed: Vec::new(),
             is_unmarked: true,
         }
     }
@@ -238,10 +237,6 @@ impl Worker {
                     self.make_room(HEAD + 1)?;
                     self.writer.optional_id(Kind::Truncate, *last);
                     self.standing.last = *last;
-                    let end = last.map_or(0, |last| last.index + 1);
-                    while self.placed.back().is_some_and(|(index, _)| *index >= end) {
-                        self.placed.pop_back();
-                    }
                 }
                 Op::Purge(id, _) => {
                     self.make_room(HEAD)?;
@@ -279,7 +274,7 @@ impl Worker {
         }
         self.make_room(HEAD + payload.len())?;
         let offset = u32::try_from(self.position()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        self.placed.push_back((
+        self.placed.push((
             entry.id.index,
             Place {
                 sequence: self.segment.sequence,
@@ -402,17 +397,15 @@ impl Worker {
     /// Tells the handles what is durable now.
     fn publish(&mut self, ops: &[Op]) {
         let mut state = self.shared.state.lock();
-        let cut = state.queued_cut;
+        let durable = self.standing.last.map_or(0, |last| last.index + 1);
+        let cut = state.queued_cut.min(durable);
         for (index, place) in self.placed.drain(..) {
             if index < cut {
                 state.index.set_place(index, place);
             }
         }
-        let durable = self.standing.last.map_or(0, |last| last.index + 1);
         let purged = state.index.purged();
-        state.synced_end = durable
-            .min(cut)
-            .max(purged.map_or(0, |purged| purged.index + 1));
+        state.synced_end = cut.max(purged.map_or(0, |purged| purged.index + 1));
         state.evict();
         // A purge that is still queued must not cost a segment that the durable log needs.
         if ops.iter().any(|op| matches!(op, Op::Purge(..))) && self.standing.purged == purged {

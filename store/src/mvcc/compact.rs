@@ -15,12 +15,20 @@ impl Writer<'_> {
     ) -> Result<CompactionResponse, Refusal> {
         let requested = request.revision;
         if requested <= self.compact_revision {
-            return Err(Refusal::Compacted { requested, compacted: self.compact_revision });
+            return Err(Refusal::Compacted {
+                requested,
+                compacted: self.compact_revision,
+            });
         }
         if requested > self.revision {
-            return Err(Refusal::FutureRevision { requested, current: self.revision });
+            return Err(Refusal::FutureRevision {
+                requested,
+                current: self.revision,
+            });
         }
         self.compact_revision = requested;
-        Ok(CompactionResponse { header: header(self.revision) })
+        Ok(CompactionResponse {
+            header: header(self.revision),
+        })
     }
 }

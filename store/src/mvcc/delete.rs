@@ -27,6 +27,10 @@ impl Writer<'_> {
             self.delete(tip.key());
         }
         let deleted = i64::try_from(tips.len()).unwrap_or(i64::MAX);
-        Ok(DeleteRangeResponse { header: self.header(), deleted, prev_kvs })
+        Ok(DeleteRangeResponse {
+            header: self.header(),
+            deleted,
+            prev_kvs,
+        })
     }
 }

@@ -24,8 +24,13 @@ impl Heads {
     ) -> Self {
         let mut ends = keys.clone();
         let first = ends.next().unwrap_or_default();
-        let common = ends.next_back().map_or(first.len(), |last| common_len(first, last));
-        Self { common, heads: keys.map(|key| head(key, common)).collect() }
+        let common = ends
+            .next_back()
+            .map_or(first.len(), |last| common_len(first, last));
+        Self {
+            common,
+            heads: keys.map(|key| head(key, common)).collect(),
+        }
     }
 
     /// Where `key` stands, as `binary_search` says it; `key_at` gives the keys that this was made of.
@@ -61,7 +66,9 @@ impl Heads {
     /// Adds the head of `key` at `place`; false if it does not begin as the others, and all must be read anew.
     #[must_use]
     pub(super) fn insert(&mut self, place: usize, key: &[u8], other: &[u8]) -> bool {
-        let begins_alike = key.get(..self.common).is_some_and(|begin| begin == &other[..self.common]);
+        let begins_alike = key
+            .get(..self.common)
+            .is_some_and(|begin| begin == &other[..self.common]);
         if begins_alike {
             self.heads.insert(place, head(key, self.common));
         }
@@ -76,7 +83,10 @@ impl Heads {
 
 /// In how many first bytes two keys agree.
 pub(super) fn common_len(left: &[u8], right: &[u8]) -> usize {
-    left.iter().zip(right).take_while(|(left, right)| left == right).count()
+    left.iter()
+        .zip(right)
+        .take_while(|(left, right)| left == right)
+        .count()
 }
 
 fn head(key: &[u8], common: usize) -> u32 {

@@ -91,7 +91,11 @@ impl Index {
     }
 
     /// Sets a key to what `make` makes of its former tip, in one descent; answers the former tip.
-    pub(crate) fn update(&mut self, key: &[u8], make: impl FnOnce(Option<&Tip>) -> Tip) -> Option<Tip> {
+    pub(crate) fn update(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce(Option<&Tip>) -> Tip,
+    ) -> Option<Tip> {
         let Some(root) = &mut self.root else {
             let tips = SmallVec::from_iter([make(None)]);
             self.root = Some(Node::Leaf(Arc::new(Leaf::of(tips, true))));
@@ -119,7 +123,11 @@ impl Index {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Tip> {
         let root = self.root.as_mut()?;
         // A miss must not copy the path.
-        let former = if root.contains(key) { root.remove(key)? } else { return None };
+        let former = if root.contains(key) {
+            root.remove(key)?
+        } else {
+            return None;
+        };
         self.len -= 1;
         if root.width() == 0 {
             self.root = None;
@@ -161,8 +169,12 @@ impl Index {
     /// The tips in an interval, in key order.
     pub(crate) fn range(&self, interval: &Interval<'_>) -> Range<'_> {
         // Counting first spares a comparison, and so a cache miss, per item.
-        let mut range =
-            Range { path: SmallVec::new(), tips: [].iter(), left: self.count(interval), marks: true };
+        let mut range = Range {
+            path: SmallVec::new(),
+            tips: [].iter(),
+            left: self.count(interval),
+            marks: true,
+        };
         if let (Some(root), true) = (&self.root, range.left > 0) {
             range.descend(root, interval.start);
         }
@@ -171,9 +183,16 @@ impl Index {
 
     /// The leaf that the clock hand reaches from `key` on: whether it was used since the last time, and its tips.
     pub(crate) fn clock(&self, key: &[u8]) -> Option<(bool, &[Tip])> {
-        let interval = Interval { start: key, end: None };
-        let mut range =
-            Range { path: SmallVec::new(), tips: [].iter(), left: self.count(&interval), marks: false };
+        let interval = Interval {
+            start: key,
+            end: None,
+        };
+        let mut range = Range {
+            path: SmallVec::new(),
+            tips: [].iter(),
+            left: self.count(&interval),
+            marks: false,
+        };
         if range.left == 0 {
             return None;
         }
@@ -181,7 +200,12 @@ impl Index {
         if range.tips.as_slice().is_empty() {
             leaf = range.next_leaf();
         }
-        leaf.map(|leaf| (leaf.used.swap(false, Ordering::Relaxed), range.tips.as_slice()))
+        leaf.map(|leaf| {
+            (
+                leaf.used.swap(false, Ordering::Relaxed),
+                range.tips.as_slice(),
+            )
+        })
     }
 }
 
@@ -234,7 +258,11 @@ impl Node {
 impl Leaf {
     fn of(tips: SmallVec<[Tip; WIDTH]>, used: bool) -> Self {
         let heads = Heads::of(tips.iter().map(Tip::key));
-        Self { tips, heads, used: AtomicBool::new(used) }
+        Self {
+            tips,
+            heads,
+            used: AtomicBool::new(used),
+        }
     }
 
     fn find(&self, key: &[u8]) -> Result<usize, usize> {
@@ -291,7 +319,11 @@ impl Leaf {
 impl Clone for Leaf {
     fn clone(&self) -> Self {
         let used = AtomicBool::new(self.used.load(Ordering::Relaxed));
-        Self { tips: self.tips.clone(), heads: self.heads.clone(), used }
+        Self {
+            tips: self.tips.clone(),
+            heads: self.heads.clone(),
+            used,
+        }
     }
 }
 
@@ -302,7 +334,12 @@ impl Inner {
         counts: SmallVec<[usize; WIDTH]>,
     ) -> Self {
         let heads = Heads::of(separators.iter().map(|separator| &**separator));
-        Self { separators, heads, children, counts }
+        Self {
+            separators,
+            heads,
+            children,
+            counts,
+        }
     }
 
     fn read_heads(&mut self) {
@@ -339,13 +376,20 @@ impl Inner {
             self.insert(place, separator, child, count);
             return Inserted::Added;
         }
-        let cut = if place + 1 == WIDTH { WIDTH - 1 } else { WIDTH / 2 };
+        let cut = if place + 1 == WIDTH {
+            WIDTH - 1
+        } else {
+            WIDTH / 2
+        };
         let mut right = Self::of(
             self.separators.drain(cut..).collect(),
             self.children.drain(cut..).collect(),
             self.counts.drain(cut..).collect(),
         );
-        let middle = self.separators.pop().expect("a full node is cut behind its first separator");
+        let middle = self
+            .separators
+            .pop()
+            .expect("a full node is cut behind its first separator");
         self.read_heads();
         match place.checked_sub(cut) {
             Some(place) => right.insert(place, separator, child, count),
@@ -356,8 +400,7 @@ impl Inner {
 
     fn insert(&mut self, place: usize, separator: Arc<[u8]>, child: Node, count: usize) {
         let other = self.separators.first();
-        let begins_alike =
-            other.is_some_and(|other| self.heads.insert(place, &separator, other));
+        let begins_alike = other.is_some_and(|other| self.heads.insert(place, &separator, other));
         self.separators.insert(place, separator);
         self.children.insert(place + 1, child);
         self.counts.insert(place + 1, count);
@@ -501,7 +544,12 @@ pub(crate) struct Builder {
 impl Builder {
     /// Adds a tip behind all others.
     pub(crate) fn push(&mut self, tip: Tip) {
-        debug_assert!(self.tips.last().or(self.last.as_ref()).is_none_or(|l| l.key() < tip.key()));
+        debug_assert!(
+            self.tips
+                .last()
+                .or(self.last.as_ref())
+                .is_none_or(|l| l.key() < tip.key())
+        );
         if self.tips.len() == BUILT {
             self.close_leaf();
         }
@@ -521,26 +569,33 @@ impl Builder {
             }
             level = above;
         }
-        Index { root: level.pop().map(|(_, node, _)| node), len: self.len }
+        Index {
+            root: level.pop().map(|(_, node, _)| node),
+            len: self.len,
+        }
     }
 
     fn close_leaf(&mut self) {
         let tips = std::mem::take(&mut self.tips);
-        let (Some(first), Some(last)) = (tips.first(), tips.last()) else { return };
+        let (Some(first), Some(last)) = (tips.first(), tips.last()) else {
+            return;
+        };
         let separator = match &self.last {
             Some(before) => shortest_between(before.key(), first.key()),
             None => Arc::from([]),
         };
         self.last = Some(last.clone());
         let count = tips.len();
-        self.leaves.push((separator, Node::Leaf(Arc::new(Leaf::of(tips, false))), count));
+        self.leaves.push((
+            separator,
+            Node::Leaf(Arc::new(Leaf::of(tips, false))),
+            count,
+        ));
     }
 }
 
 /// A node above others; what divides it from the node to its left is what divided its first child.
-fn inner_of(
-    nodes: impl Iterator<Item = (Arc<[u8]>, Node, usize)>,
-) -> (Arc<[u8]>, Node, usize) {
+fn inner_of(nodes: impl Iterator<Item = (Arc<[u8]>, Node, usize)>) -> (Arc<[u8]>, Node, usize) {
     let (mut separators, mut children, mut counts) = Default::default();
     let mut left_of = None;
     for (separator, child, count) in nodes {
@@ -553,7 +608,11 @@ fn inner_of(
     }
     let count = counts.iter().sum();
     let inner = Inner::of(separators, children, counts);
-    (left_of.unwrap_or_default(), Node::Inner(Arc::new(inner)), count)
+    (
+        left_of.unwrap_or_default(),
+        Node::Inner(Arc::new(inner)),
+        count,
+    )
 }
 
 /// The shortest key above `left` and not above `right`, of which `left` is the smaller.
@@ -574,32 +633,51 @@ mod tests {
     type Model = BTreeMap<Vec<u8>, i64>;
 
     fn tip(key: &[u8], mod_revision: i64) -> Tip {
-        Tip::from(Record::new(&Fields { key, mod_revision, ..Fields::default() }))
+        Tip::from(Record::new(&Fields {
+            key,
+            mod_revision,
+            ..Fields::default()
+        }))
     }
 
     /// Few distinct bytes make long common prefixes; zero bytes and prefixes of other keys are among them.
     fn random_key(random: &mut StdRng) -> Vec<u8> {
         let len = random.random_range(1..8);
-        (0..len).map(|_| *[0, 1, b'a', b'b', 0xff].get(random.random_range(0..5)).unwrap()).collect()
+        (0..len)
+            .map(|_| {
+                *[0, 1, b'a', b'b', 0xff]
+                    .get(random.random_range(0..5))
+                    .unwrap()
+            })
+            .collect()
     }
 
     fn check_shape(node: &Node, depth: usize, is_root: bool) -> usize {
         match node {
             Node::Leaf(leaf) => {
                 assert!(!leaf.tips.is_empty() && !leaf.tips.spilled());
-                assert!(leaf.tips.is_sorted_by(|left, right| left.key() < right.key()));
+                assert!(
+                    leaf.tips
+                        .is_sorted_by(|left, right| left.key() < right.key())
+                );
                 for (place, tip) in leaf.tips.iter().enumerate() {
                     assert_eq!(leaf.find(tip.key()), Ok(place));
                 }
                 depth
             }
             Node::Inner(inner) => {
-                assert!(inner.children.len() >= 1 + usize::from(is_root));
+                assert!(inner.children.len() > usize::from(is_root));
                 assert!(!inner.children.spilled() && !inner.separators.spilled());
                 assert_eq!(inner.separators.len() + 1, inner.children.len());
-                let depths: Vec<_> =
-                    inner.children.iter().map(|child| check_shape(child, depth + 1, false)).collect();
-                assert!(depths.iter().all(|&other| other == depths[0]), "leaves equally deep");
+                let depths: Vec<_> = inner
+                    .children
+                    .iter()
+                    .map(|child| check_shape(child, depth + 1, false))
+                    .collect();
+                assert!(
+                    depths.iter().all(|&other| other == depths[0]),
+                    "leaves equally deep"
+                );
                 for (child, &count) in inner.children.iter().zip(&inner.counts) {
                     assert_eq!(child.count(), count);
                 }
@@ -613,30 +691,44 @@ mod tests {
         if let Some(root) = &index.root {
             check_shape(root, 0, true);
         }
-        let all = Interval { start: &[], end: None };
-        let found: Vec<_> =
-            index.range(&all).map(|tip| (tip.key().to_vec(), tip.mod_revision())).collect();
+        let all = Interval {
+            start: &[],
+            end: None,
+        };
+        let found: Vec<_> = index
+            .range(&all)
+            .map(|tip| (tip.key().to_vec(), tip.mod_revision()))
+            .collect();
         assert_eq!(found, model.clone().into_iter().collect::<Vec<_>>());
         for _ in 0..20 {
             let (start, end) = (random_key(random), random_key(random));
             let end = random.random_bool(0.8).then_some(end);
-            let interval = Interval { start: &start, end: end.as_deref() };
+            let interval = Interval {
+                start: &start,
+                end: end.as_deref(),
+            };
             let expected: Vec<_> = model
                 .range(start.clone()..)
                 .take_while(|(key, _)| end.as_ref().is_none_or(|end| *key < end))
                 .map(|(key, _)| key.clone())
                 .collect();
-            let found: Vec<_> = index.range(&interval).map(|tip| tip.key().to_vec()).collect();
+            let found: Vec<_> = index
+                .range(&interval)
+                .map(|tip| tip.key().to_vec())
+                .collect();
             assert_eq!(found, expected);
             assert_eq!(index.count(&interval), expected.len());
-            assert_eq!(index.get(&start).map(Tip::mod_revision), model.get(&start).copied());
+            assert_eq!(
+                index.get(&start).map(Tip::mod_revision),
+                model.get(&start).copied()
+            );
         }
     }
 
     #[test]
     fn an_index_is_a_sorted_map_whose_old_roots_stay_unchanged() {
         for seed in 0..40 {
-            println!("seed {seed}");
+            eprintln!("seed {seed}");
             let mut random = StdRng::seed_from_u64(seed);
             let (mut index, mut model) = (Index::default(), Model::new());
             let mut held: Vec<(Index, Model)> = Vec::new();
@@ -647,7 +739,10 @@ mod tests {
                     let key = random_key(&mut random);
                     if random.random_bool(grows) {
                         let former = index.insert(tip(&key, step));
-                        assert_eq!(former.map(|tip| tip.mod_revision()), model.insert(key, step));
+                        assert_eq!(
+                            former.map(|tip| tip.mod_revision()),
+                            model.insert(key, step)
+                        );
                     } else {
                         let former = index.remove(&key);
                         assert_eq!(former.map(|tip| tip.mod_revision()), model.remove(&key));
@@ -678,17 +773,27 @@ mod tests {
             model.insert(key.to_vec(), number);
         }
         check(&index, &model, &mut StdRng::seed_from_u64(1));
-        let Some(Node::Inner(root)) = &index.root else { panic!("20,000 keys need inner nodes") };
-        assert!(root.children.len() <= 21, "{} children of the root", root.children.len());
+        let Some(Node::Inner(root)) = &index.root else {
+            panic!("20,000 keys need inner nodes")
+        };
+        assert!(
+            root.children.len() <= 21,
+            "{} children of the root",
+            root.children.len()
+        );
     }
 
     #[test]
     fn a_built_index_equals_an_inserted_one() {
         let mut random = StdRng::seed_from_u64(7);
         for len in [0, 1, BUILT, BUILT + 1, 1000, 30_000] {
-            let model: Model = (0..len).map(|n| ((n as u64 * 7).to_be_bytes().to_vec(), n as i64)).collect();
+            let model: Model = (0..len)
+                .map(|n| ((n as u64 * 7).to_be_bytes().to_vec(), n as i64))
+                .collect();
             let mut builder = Builder::default();
-            model.iter().for_each(|(key, &revision)| builder.push(tip(key, revision)));
+            model
+                .iter()
+                .for_each(|(key, &revision)| builder.push(tip(key, revision)));
             let mut index = builder.finish();
             check(&index, &model, &mut random);
             index.insert(tip(b"zz", 1));

@@ -40,7 +40,9 @@ impl Writer<'_> {
         } else {
             None
         };
-        let value = former.as_ref().map_or(&*request.value, |former| former.value());
+        let value = former
+            .as_ref()
+            .map_or(&*request.value, |former| former.value());
         let keep_lease = request.ignore_lease;
         let lease = |former| if keep_lease { former } else { request.lease };
         let replaced = self.set(&request.key, value, lease);
@@ -48,7 +50,10 @@ impl Writer<'_> {
             Some(tip) if request.prev_kv => Some(full(self.engine, &tip)?.to_key_value()),
             _ => None,
         };
-        Ok(PutResponse { header: self.header(), prev_kv })
+        Ok(PutResponse {
+            header: self.header(),
+            prev_kv,
+        })
     }
 
     /// Whether a lease exists. No command grants one yet.

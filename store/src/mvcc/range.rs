@@ -74,8 +74,14 @@ impl<'a> Selection<'a> {
     pub fn new(key: &'a [u8], range_end: &'a [u8]) -> Self {
         match range_end {
             [] => Self::Key(key),
-            [0] => Self::Interval(Interval { start: key, end: None }),
-            end => Self::Interval(Interval { start: key, end: Some(end) }),
+            [0] => Self::Interval(Interval {
+                start: key,
+                end: None,
+            }),
+            end => Self::Interval(Interval {
+                start: key,
+                end: Some(end),
+            }),
         }
     }
 
@@ -159,10 +165,18 @@ impl<'a> Wish<'a> {
 
     fn passes_filters(&self, tip: &Tip) -> bool {
         let tags = tip.tags();
-        let within = |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
+        let within =
+            |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
         let request = self.request;
-        within(tags.mod_revision, request.min_mod_revision, request.max_mod_revision)
-            && within(tags.create_revision, request.min_create_revision, request.max_create_revision)
+        within(
+            tags.mod_revision,
+            request.min_mod_revision,
+            request.max_mod_revision,
+        ) && within(
+            tags.create_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        )
     }
 }
 
@@ -174,11 +188,17 @@ pub(crate) fn range(
 ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
     let asked = request.revision;
     if asked > source.revision {
-        return Ok(Err(Refusal::FutureRevision { requested: asked, current: source.revision }));
+        return Ok(Err(Refusal::FutureRevision {
+            requested: asked,
+            current: source.revision,
+        }));
     }
     if asked > 0 && asked < source.compact_revision {
         let compacted = source.compact_revision;
-        return Ok(Err(Refusal::Compacted { requested: asked, compacted }));
+        return Ok(Err(Refusal::Compacted {
+            requested: asked,
+            compacted,
+        }));
     }
     let wish = Wish::new(request);
     let totals = if asked <= 0 || asked == source.revision {
@@ -201,7 +221,13 @@ pub(crate) fn range_of(
     if request.count_only {
         return Ok(totals(count, false));
     }
-    arrange(source, &wish, tips.into_iter().take(wish.gathered()).collect(), count, visit)
+    arrange(
+        source,
+        &wish,
+        tips.into_iter().take(wish.gathered()).collect(),
+        count,
+        visit,
+    )
 }
 
 /// At the index's revision.
@@ -232,12 +258,21 @@ fn newest(
     let tips = source.index.range(&interval);
     let count = tips.len();
     if !wish.is_plain() {
-        return arrange(source, wish, tips.take(wish.gathered()).cloned().collect(), count, visit);
+        return arrange(
+            source,
+            wish,
+            tips.take(wish.gathered()).cloned().collect(),
+            count,
+            visit,
+        );
     }
     let mut emitter = Emitter::new(source, wish);
     for (place, tip) in tips.take(wish.limit).enumerate() {
         if emitter.point_reads == POINT_READS && source.is_written && !wish.keys_only {
-            let rest = Selection::Interval(Interval { start: tip.key(), ..interval });
+            let rest = Selection::Interval(Interval {
+                start: tip.key(),
+                ..interval
+            });
             let mut left = count.min(wish.limit) - place;
             versions(source.engine, &rest, source.revision, &mut |stored| {
                 let (_, _, record) = layout::kv_value(stored)?;
@@ -315,7 +350,10 @@ fn compare(target: SortTarget, left: &Tip, right: &Tip) -> Ordering {
     match target {
         SortTarget::Key => left.key().cmp(right.key()),
         SortTarget::Version => left.tags().version.cmp(&right.tags().version),
-        SortTarget::Create => left.tags().create_revision.cmp(&right.tags().create_revision),
+        SortTarget::Create => left
+            .tags()
+            .create_revision
+            .cmp(&right.tags().create_revision),
         SortTarget::Mod => left.tags().mod_revision.cmp(&right.tags().mod_revision),
         SortTarget::Value => {
             let value = |tip| Tip::record(tip).map(Record::value);
@@ -371,10 +409,14 @@ pub(crate) fn full(engine: &dyn StateEngine, tip: &Tip) -> Result<Record, StoreE
     let mut stored_key = Vec::with_capacity(tip.key().len() + 16);
     layout::put_kv_key(&mut stored_key, tip.key(), tip.mod_revision());
     let mut found = None;
-    engine.get(Family::Kv, &stored_key, &mut |stored| found = Some(layout::kv_value(stored)))?;
+    engine.get(Family::Kv, &stored_key, &mut |stored| {
+        found = Some(layout::kv_value(stored))
+    })?;
     match found.transpose()? {
         Some((Op::Put, _, record)) => Ok(record),
-        _ => Err(StoreError::damaged("a key of family tip has no version in family kv")),
+        _ => Err(StoreError::damaged(
+            "a key of family tip has no version in family kv",
+        )),
     }
 }
 
@@ -390,45 +432,53 @@ pub(crate) fn versions(
     let mut done = Vec::new();
     let mut steps = 0;
     let mut fault = None;
-    engine.scan(Family::Kv, &from, to.as_deref(), &mut |stored_key, stored, target| {
-        let step = (|| {
-            let (key, found) = layout::split_kv_key(stored_key)?;
-            if key == done {
-                steps += 1;
-                if steps <= STEPS {
-                    return Ok(Step::Next);
+    engine.scan(
+        Family::Kv,
+        &from,
+        to.as_deref(),
+        &mut |stored_key, stored, target| {
+            let step = (|| {
+                let (key, found) = layout::split_kv_key(stored_key)?;
+                if key == done {
+                    steps += 1;
+                    if steps <= STEPS {
+                        return Ok(Step::Next);
+                    }
+                    target.extend_from_slice(key);
+                    // Behind all versions of this key: its end mark, one up.
+                    *target.last_mut().expect("an end mark has two bytes") = 1;
+                    return Ok(Step::Seek);
                 }
-                target.extend_from_slice(key);
-                // Behind all versions of this key: its end mark, one up.
-                *target.last_mut().expect("an end mark has two bytes") = 1;
-                return Ok(Step::Seek);
-            }
-            if found > revision {
-                steps += 1;
-                if steps <= STEPS {
-                    return Ok(Step::Next);
+                if found > revision {
+                    steps += 1;
+                    if steps <= STEPS {
+                        return Ok(Step::Next);
+                    }
+                    steps = 0;
+                    target.extend_from_slice(key);
+                    target.extend_from_slice(&(!revision.cast_unsigned()).to_be_bytes());
+                    return Ok(Step::Seek);
                 }
                 steps = 0;
-                target.extend_from_slice(key);
-                target.extend_from_slice(&(!revision.cast_unsigned()).to_be_bytes());
-                return Ok(Step::Seek);
-            }
-            steps = 0;
-            done.clear();
-            done.extend_from_slice(key);
-            match layout::kv_op(stored)? {
-                Op::Put => visit(stored),
-                Op::Delete => Ok(Step::Next),
-            }
-        })();
-        step.unwrap_or_else(|error| {
-            fault = Some(error);
-            Step::Stop
-        })
-    })?;
+                done.clear();
+                done.extend_from_slice(key);
+                match layout::kv_op(stored)? {
+                    Op::Put => visit(stored),
+                    Op::Delete => Ok(Step::Next),
+                }
+            })();
+            step.unwrap_or_else(|error| {
+                fault = Some(error);
+                Step::Stop
+            })
+        },
+    )?;
     fault.map_or(Ok(()), Err)
 }
 
 fn totals(count: usize, more: bool) -> RangeTotals {
-    RangeTotals { count: i64::try_from(count).unwrap_or(i64::MAX), more }
+    RangeTotals {
+        count: i64::try_from(count).unwrap_or(i64::MAX),
+        more,
+    }
 }

@@ -30,7 +30,12 @@ pub(crate) struct Twin {
 impl Twin {
     pub(crate) fn new(index: Index) -> Self {
         let cached_bytes = 0;
-        Self { working: index.clone(), published: index, edits: Vec::new(), cached_bytes }
+        Self {
+            working: index.clone(),
+            published: index,
+            edits: Vec::new(),
+            cached_bytes,
+        }
     }
 
     /// The index of the last batch.
@@ -58,7 +63,11 @@ impl Twin {
     }
 
     /// Sets a key to what `make` makes of its former tip; answers the former tip.
-    pub(crate) fn update(&mut self, key: &[u8], make: impl FnOnce(Option<&Tip>) -> Tip) -> Option<Tip> {
+    pub(crate) fn update(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce(Option<&Tip>) -> Tip,
+    ) -> Option<Tip> {
         let (edits, cached_bytes) = (&mut self.edits, &mut self.cached_bytes);
         let former = self.working.update(key, |former| {
             let tip = make(former);

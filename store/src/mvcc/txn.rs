@@ -56,7 +56,11 @@ impl Writer<'_> {
                 break;
             }
         }
-        let ops = if succeeded { &request.success } else { &request.failure };
+        let ops = if succeeded {
+            &request.success
+        } else {
+            &request.failure
+        };
         let step = |op: &'r RequestOp| {
             Ok(match &op.request {
                 Some(Request::RequestRange(request)) => PathStep::Range(request),
@@ -159,11 +163,17 @@ impl Writer<'_> {
     fn check_range(&self, request: &RangeRequest) -> Result<(), Refusal> {
         let requested = request.revision;
         if requested > self.revision {
-            return Err(Refusal::FutureRevision { requested, current: self.revision });
+            return Err(Refusal::FutureRevision {
+                requested,
+                current: self.revision,
+            });
         }
         // Here, and not outside transactions, a negative revision counts as one.
         if requested != 0 && requested < self.compact_revision {
-            return Err(Refusal::Compacted { requested, compacted: self.compact_revision });
+            return Err(Refusal::Compacted {
+                requested,
+                compacted: self.compact_revision,
+            });
         }
         Ok(())
     }
@@ -184,13 +194,20 @@ impl Writer<'_> {
         }
         // Of a nested transaction the header stays empty.
         let header = Some(ResponseHeader::default());
-        Ok(TxnResponse { header, succeeded: path.succeeded, responses })
+        Ok(TxnResponse {
+            header,
+            succeeded: path.succeeded,
+            responses,
+        })
     }
 
     /// A range inside a transaction sees the writes before it, unless it names a revision.
     fn txn_range(&mut self, request: &RangeRequest) -> Result<RangeResponse, StoreError> {
         let shown = self.shown_revision();
-        let source = Source { revision: shown, ..self.source() };
+        let source = Source {
+            revision: shown,
+            ..self.source()
+        };
         let mut kvs = Vec::new();
         let mut visit = |record: &crate::record::Record| kvs.push(record.to_key_value());
         let asked = request.revision;
@@ -199,7 +216,12 @@ impl Writer<'_> {
         } else if asked <= self.written_revision {
             let index = self.twin.published();
             let revision = self.written_revision;
-            let written = Source { index, revision, is_written: true, ..source };
+            let written = Source {
+                index,
+                revision,
+                is_written: true,
+                ..source
+            };
             range::range(&written, request, &mut visit)?
         } else {
             let tips = self.tips_at(request, asked);
@@ -207,7 +229,12 @@ impl Writer<'_> {
         };
         // Revisions were checked before the first write.
         let RangeTotals { count, more } = totals.unwrap_or_default();
-        Ok(RangeResponse { header: header(shown), kvs, more, count })
+        Ok(RangeResponse {
+            header: header(shown),
+            kvs,
+            more,
+            count,
+        })
     }
 
     /// The tips of a selection at a revision of this batch, which neither an index nor the engine shows.

@@ -34,7 +34,10 @@ impl Writer<'_> {
         if !self.changes.is_empty() {
             self.revision += 1;
             let changes = std::mem::take(&mut self.changes);
-            self.sets.push(Arc::new(ChangeSet { revision: self.revision, changes }));
+            self.sets.push(Arc::new(ChangeSet {
+                revision: self.revision,
+                changes,
+            }));
         }
     }
 
@@ -60,20 +63,39 @@ impl Writer<'_> {
     }
 
     /// Sets a key; answers its former tip.
-    pub(crate) fn set(&mut self, key: &[u8], value: &[u8], lease: impl FnOnce(i64) -> i64) -> Option<Tip> {
+    pub(crate) fn set(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        lease: impl FnOnce(i64) -> i64,
+    ) -> Option<Tip> {
         let mod_revision = self.revision + 1;
         let mut written = None;
         let (scratch, batch, changes) = (&mut *self.scratch, &mut *self.batch, &mut self.changes);
         let former = self.twin.update(key, |former| {
             let former = former.map(Tip::tags);
-            let (create_revision, version) =
-                former.map_or((mod_revision, 1), |tags| (tags.create_revision, tags.version + 1));
+            let (create_revision, version) = former.map_or((mod_revision, 1), |tags| {
+                (tags.create_revision, tags.version + 1)
+            });
             let lease = lease(former.map_or(0, |tags| tags.lease));
-            let fields = Fields { key, create_revision, mod_revision, version, value, lease };
+            let fields = Fields {
+                key,
+                create_revision,
+                mod_revision,
+                version,
+                value,
+                lease,
+            };
             let record = Record::encode(scratch, &fields);
             written = Some((record.clone(), former));
             let value_len = value.len() as u64;
-            let tags = Tags { create_revision, mod_revision, version, lease, value_len };
+            let tags = Tags {
+                create_revision,
+                mod_revision,
+                version,
+                lease,
+                value_len,
+            };
             batch.put(
                 Family::Tip,
                 |out| out.extend_from_slice(key),
@@ -83,10 +105,13 @@ impl Writer<'_> {
         });
         if let Some((record, tags)) = written {
             put_version(batch, Op::Put, sub(changes), &record);
-            let previous = tags.map(|tags| {
-                Previous::new(&tags, former.as_ref().and_then(Tip::record).cloned())
+            let previous = tags
+                .map(|tags| Previous::new(&tags, former.as_ref().and_then(Tip::record).cloned()));
+            changes.push(Change {
+                record,
+                is_delete: false,
+                previous,
             });
-            changes.push(Change { record, is_delete: false, previous });
         }
         former
     }
@@ -95,17 +120,25 @@ impl Writer<'_> {
     pub(crate) fn delete(&mut self, key: &[u8]) -> Option<Tip> {
         let former = self.twin.remove(key)?;
         let record = Record::tombstone(self.scratch, key, self.revision + 1);
-        self.batch.delete(Family::Tip, |out| out.extend_from_slice(key));
+        self.batch
+            .delete(Family::Tip, |out| out.extend_from_slice(key));
         put_version(self.batch, Op::Delete, sub(&self.changes), &record);
         let previous = Some(Previous::new(&former.tags(), former.record().cloned()));
-        self.changes.push(Change { record, is_delete: true, previous });
+        self.changes.push(Change {
+            record,
+            is_delete: true,
+            previous,
+        });
         Some(former)
     }
 }
 
 /// A header that says only the revision; the server fills in the rest.
 pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
-    Some(ResponseHeader { revision, ..ResponseHeader::default() })
+    Some(ResponseHeader {
+        revision,
+        ..ResponseHeader::default()
+    })
 }
 
 fn sub(changes: &[Change]) -> u32 {

@@ -1,18 +1,22 @@
 //! Short ways to write commands and entries down.
 
+use prost::Message;
 use proto::command::{Batch, Command, command::Op};
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use prost::Message;
 use store::{
     Answer, BATCH_FORMAT, Entry, FEATURE_LEVEL, LogId, Machine, Outcome, Payload, RangeAnswer,
     Refusal,
 };
 
 pub(crate) fn put(key: &str, value: &str) -> PutRequest {
-    PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() }
+    PutRequest {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn delete(key: &str, range_end: &str) -> DeleteRangeRequest {
@@ -32,16 +36,24 @@ pub(crate) fn range(key: &str, range_end: &str) -> RangeRequest {
 }
 
 pub(crate) fn compact(revision: i64) -> Op {
-    Op::Compact(CompactionRequest { revision, physical: false })
+    Op::Compact(CompactionRequest {
+        revision,
+        physical: false,
+    })
 }
 
 pub(crate) fn op(request: Request) -> RequestOp {
-    RequestOp { request: Some(request) }
+    RequestOp {
+        request: Some(request),
+    }
 }
 
 /// A transaction without compares, whose operations therefore run.
 pub(crate) fn txn(ops: Vec<Request>) -> Op {
-    Op::Txn(TxnRequest { success: ops.into_iter().map(op).collect(), ..Default::default() })
+    Op::Txn(TxnRequest {
+        success: ops.into_iter().map(op).collect(),
+        ..Default::default()
+    })
 }
 
 /// An entry of these commands; their sequence numbers count from 0.
@@ -84,5 +96,9 @@ pub(crate) fn read(machine: &Machine, request: &RangeRequest) -> Result<RangeAns
 
 /// Keys of an answer, as text.
 pub(crate) fn keys(answer: &RangeAnswer) -> Vec<&str> {
-    answer.records.iter().map(|record| std::str::from_utf8(record.key()).unwrap()).collect()
+    answer
+        .records
+        .iter()
+        .map(|record| std::str::from_utf8(record.key()).unwrap())
+        .collect()
 }

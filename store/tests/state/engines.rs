@@ -54,7 +54,11 @@ mod rocks {
 
     impl Rocks {
         pub(crate) fn new() -> Self {
-            let mut rocks = Self { folder: TempDir::new().unwrap(), opened: 0, engine: None };
+            let mut rocks = Self {
+                folder: TempDir::new().unwrap(),
+                opened: 0,
+                engine: None,
+            };
             rocks.open();
             rocks
         }

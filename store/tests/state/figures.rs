@@ -23,13 +23,22 @@ fn key(number: usize) -> String {
 }
 
 fn entries(numbers: &[usize], batch: usize, value: &str, from: u64) -> Vec<Entry> {
-    let ops = |chunk: &[usize]| chunk.iter().map(|&n| Op::Put(put(&key(n), value))).collect();
-    numbers.chunks(batch).zip(from..).map(|(chunk, index)| entry(index, ops(chunk))).collect()
+    let ops = |chunk: &[usize]| {
+        chunk
+            .iter()
+            .map(|&n| Op::Put(put(&key(n), value)))
+            .collect()
+    };
+    numbers
+        .chunks(batch)
+        .zip(from..)
+        .map(|(chunk, index)| entry(index, ops(chunk)))
+        .collect()
 }
 
 fn resident_mib() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096 >> 20
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() / 256
 }
 
 /// CPU seconds that this thread used; elapsed time says little on a shared machine.
@@ -43,7 +52,10 @@ fn per_item(what: &str, items: usize, run: impl FnOnce()) {
     run();
     let took = cpu_seconds() - start;
     let each = took * 1e6 / items as f64;
-    println!("{what:44} {each:8.3} us each, {took:.3} s in all, {} MiB resident", resident_mib());
+    println!(
+        "{what:44} {each:8.3} us each, {took:.3} s in all, {} MiB resident",
+        resident_mib()
+    );
 }
 
 fn figures(name: &str, engine: Arc<dyn StateEngine>) {
@@ -72,18 +84,27 @@ fn figures(name: &str, engine: Arc<dyn StateEngine>) {
             took += cpu_seconds() - start;
         }
         let each = took * 1e6 / share as f64;
-        println!("{what:44} {each:8.3} us each, {} MiB resident", resident_mib());
+        println!(
+            "{what:44} {each:8.3} us each, {} MiB resident",
+            resident_mib()
+        );
     }
     let reader = machine.reader();
     let view = reader.view();
-    let wanted: Vec<_> = (0..200_000).map(|_| range(&key(random.random_range(0..KEYS)), "")).collect();
+    let wanted: Vec<_> = (0..200_000)
+        .map(|_| range(&key(random.random_range(0..KEYS)), ""))
+        .collect();
     per_item("get", wanted.len(), || {
-        wanted.iter().for_each(|request| drop(black_box(reader.range(&view, request).unwrap().unwrap())));
+        wanted
+            .iter()
+            .for_each(|request| drop(black_box(reader.range(&view, request).unwrap().unwrap())));
     });
     let lists = (0..1000).map(|_| random.random_range(0..KEYS - 500));
     let lists: Vec<_> = lists.map(|n| range(&key(n), &key(n + 500))).collect();
     per_item("list of 500, gathered", lists.len(), || {
-        lists.iter().for_each(|request| drop(black_box(reader.range(&view, request).unwrap().unwrap())));
+        lists
+            .iter()
+            .for_each(|request| drop(black_box(reader.range(&view, request).unwrap().unwrap())));
     });
     let mut out = Vec::with_capacity(1 << 20);
     per_item("list of 500, visited and copied", lists.len(), || {
@@ -97,7 +118,10 @@ fn figures(name: &str, engine: Arc<dyn StateEngine>) {
     });
     per_item("count of 500", lists.len(), || {
         for request in &lists {
-            let request = proto::etcd::etcdserverpb::RangeRequest { count_only: true, ..request.clone() };
+            let request = proto::etcd::etcdserverpb::RangeRequest {
+                count_only: true,
+                ..request.clone()
+            };
             black_box(reader.range(&view, &request).unwrap().unwrap());
         }
     });

@@ -1,4 +1,9 @@
 //! The state machine as a whole, on both engines.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the numbers of tests are small"
+)]
 
 mod apply;
 mod commands;

@@ -38,7 +38,11 @@ struct Work {
 
 impl Model {
     pub(crate) fn new() -> Self {
-        Self { states: vec![State::new()], changes: vec![Vec::new()], compact_revision: -1 }
+        Self {
+            states: vec![State::new()],
+            changes: vec![Vec::new()],
+            compact_revision: -1,
+        }
     }
 
     pub(crate) fn revision(&self) -> i64 {
@@ -71,13 +75,18 @@ impl Model {
             Op::Compact(request) => {
                 let (requested, current) = (request.revision, self.revision());
                 if requested <= self.compact_revision {
-                    return Err(Refusal::Compacted { requested, compacted: self.compact_revision });
+                    return Err(Refusal::Compacted {
+                        requested,
+                        compacted: self.compact_revision,
+                    });
                 }
                 if requested > current {
                     return Err(Refusal::FutureRevision { requested, current });
                 }
                 self.compact_revision = requested;
-                Answer::Compact(CompactionResponse { header: work.header() })
+                Answer::Compact(CompactionResponse {
+                    header: work.header(),
+                })
             }
         };
         if !work.changes.is_empty() {
@@ -87,15 +96,24 @@ impl Model {
         Ok(answer)
     }
 
-    pub(crate) fn range(&self, request: &RangeRequest) -> Result<(Vec<KeyValue>, i64, bool), Refusal> {
+    pub(crate) fn range(
+        &self,
+        request: &RangeRequest,
+    ) -> Result<(Vec<KeyValue>, i64, bool), Refusal> {
         let (requested, current) = (request.revision, self.revision());
         if requested > current {
             return Err(Refusal::FutureRevision { requested, current });
         }
         if requested > 0 && requested < self.compact_revision {
-            return Err(Refusal::Compacted { requested, compacted: self.compact_revision });
+            return Err(Refusal::Compacted {
+                requested,
+                compacted: self.compact_revision,
+            });
         }
-        Ok(range(self.state_at(if requested <= 0 { current } else { requested }), request))
+        Ok(range(
+            self.state_at(if requested <= 0 { current } else { requested }),
+            request,
+        ))
     }
 
     fn check(&self, before: &State, request: &TxnRequest) -> Result<(), Refusal> {
@@ -109,7 +127,10 @@ impl Model {
                     }
                     let compacted = self.compact_revision;
                     if requested != 0 && requested < compacted {
-                        return Err(Refusal::Compacted { requested, compacted });
+                        return Err(Refusal::Compacted {
+                            requested,
+                            compacted,
+                        });
                     }
                 }
                 Request::RequestTxn(nested) => self.check(before, nested)?,
@@ -128,18 +149,34 @@ impl Model {
                 Request::RequestDeleteRange(delete) => {
                     Response::ResponseDeleteRange(work.delete(delete))
                 }
-                Request::RequestTxn(nested) => Response::ResponseTxn(self.run(before, work, nested)),
+                Request::RequestTxn(nested) => {
+                    Response::ResponseTxn(self.run(before, work, nested))
+                }
                 Request::RequestRange(request) => {
                     let names_old = request.revision > 0 && request.revision != work.shown();
-                    let state =
-                        if names_old { self.state_at(request.revision) } else { &work.state };
+                    let state = if names_old {
+                        self.state_at(request.revision)
+                    } else {
+                        &work.state
+                    };
                     let (kvs, count, more) = range(state, request);
-                    Response::ResponseRange(RangeResponse { header: work.header(), kvs, more, count })
+                    Response::ResponseRange(RangeResponse {
+                        header: work.header(),
+                        kvs,
+                        more,
+                        count,
+                    })
                 }
             };
-            responses.push(ResponseOp { response: Some(response) });
+            responses.push(ResponseOp {
+                response: Some(response),
+            });
         }
-        TxnResponse { header: Some(ResponseHeader::default()), succeeded, responses }
+        TxnResponse {
+            header: Some(ResponseHeader::default()),
+            succeeded,
+            responses,
+        }
     }
 }
 
@@ -149,7 +186,10 @@ impl Work {
     }
 
     fn header(&self) -> Option<ResponseHeader> {
-        Some(ResponseHeader { revision: self.shown(), ..Default::default() })
+        Some(ResponseHeader {
+            revision: self.shown(),
+            ..Default::default()
+        })
     }
 
     fn put(&mut self, request: &PutRequest) -> PutResponse {
@@ -167,19 +207,28 @@ impl Work {
             lease: 0,
         };
         self.state.insert(request.key.clone(), new.clone());
-        self.changes.push((request.key.clone(), Some(new), old.clone()));
-        PutResponse { header: self.header(), prev_kv: old.filter(|_| request.prev_kv) }
+        self.changes
+            .push((request.key.clone(), Some(new), old.clone()));
+        PutResponse {
+            header: self.header(),
+            prev_kv: old.filter(|_| request.prev_kv),
+        }
     }
 
     fn delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
         let gone: Vec<_> = select(&self.state, &request.key, &request.range_end);
         for old in &gone {
             self.state.remove(&old.key);
-            self.changes.push((old.key.clone(), None, Some(old.clone())));
+            self.changes
+                .push((old.key.clone(), None, Some(old.clone())));
         }
         let deleted = gone.len() as i64;
         let prev_kvs = if request.prev_kv { gone } else { Vec::new() };
-        DeleteRangeResponse { header: self.header(), deleted, prev_kvs }
+        DeleteRangeResponse {
+            header: self.header(),
+            deleted,
+            prev_kvs,
+        }
     }
 }
 
@@ -189,7 +238,11 @@ fn select(state: &State, key: &[u8], range_end: &[u8]) -> Vec<KeyValue> {
         [0] => found >= key,
         end => found >= key && found < end,
     };
-    state.values().filter(|kv| is_meant(&kv.key)).cloned().collect()
+    state
+        .values()
+        .filter(|kv| is_meant(&kv.key))
+        .cloned()
+        .collect()
 }
 
 fn range(state: &State, request: &RangeRequest) -> (Vec<KeyValue>, i64, bool) {
@@ -198,7 +251,11 @@ fn range(state: &State, request: &RangeRequest) -> (Vec<KeyValue>, i64, bool) {
     if request.count_only {
         return (Vec::new(), count, false);
     }
-    let limit = if request.limit > 0 { request.limit as usize } else { usize::MAX };
+    let limit = if request.limit > 0 {
+        request.limit as usize
+    } else {
+        usize::MAX
+    };
     let has_filters = request.min_mod_revision != 0
         || request.max_mod_revision != 0
         || request.min_create_revision != 0
@@ -208,8 +265,15 @@ fn range(state: &State, request: &RangeRequest) -> (Vec<KeyValue>, i64, bool) {
     }
     let within = |found, min, max| (min == 0 || found >= min) && (max == 0 || found <= max);
     kvs.retain(|kv| {
-        within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
-            && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
+        within(
+            kv.mod_revision,
+            request.min_mod_revision,
+            request.max_mod_revision,
+        ) && within(
+            kv.create_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        )
     });
     let order = |left: &KeyValue, right: &KeyValue| match request.sort_target() {
         SortTarget::Key => left.key.cmp(&right.key),
@@ -239,7 +303,11 @@ fn check_put(before: &State, request: &PutRequest) -> Result<(), Refusal> {
     if (request.ignore_value || request.ignore_lease) && !before.contains_key(&request.key) {
         return Err(Refusal::KeyNotFound);
     }
-    if request.lease != 0 { Err(Refusal::LeaseNotFound(request.lease)) } else { Ok(()) }
+    if request.lease != 0 {
+        Err(Refusal::LeaseNotFound(request.lease))
+    } else {
+        Ok(())
+    }
 }
 
 fn path<'a>(
@@ -254,7 +322,14 @@ fn path<'a>(
         }
         found.iter().all(|kv| holds(compare, kv))
     });
-    (succeeded, if succeeded { &request.success } else { &request.failure })
+    (
+        succeeded,
+        if succeeded {
+            &request.success
+        } else {
+            &request.failure
+        },
+    )
 }
 
 fn holds(compare: &Compare, kv: &KeyValue) -> bool {

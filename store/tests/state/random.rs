@@ -34,7 +34,11 @@ fn key(random: &mut StdRng) -> Bytes {
 }
 
 fn value(random: &mut StdRng) -> Bytes {
-    let len = if random.random_bool(0.2) { 0 } else { random.random_range(0..300) };
+    let len = if random.random_bool(0.2) {
+        0
+    } else {
+        random.random_range(0..300)
+    };
     vec![random.random::<u8>(); len].into()
 }
 
@@ -50,7 +54,11 @@ fn put(random: &mut StdRng, key: Bytes) -> PutRequest {
     let ignore_value = random.random_bool(0.1);
     PutRequest {
         key,
-        value: if ignore_value { Bytes::new() } else { value(random) },
+        value: if ignore_value {
+            Bytes::new()
+        } else {
+            value(random)
+        },
         lease: if random.random_bool(0.03) { 7 } else { 0 },
         prev_kv: random.random_bool(0.3),
         ignore_value,
@@ -59,7 +67,13 @@ fn put(random: &mut StdRng, key: Bytes) -> PutRequest {
 }
 
 fn range(random: &mut StdRng, revision: i64) -> RangeRequest {
-    let mut some = |odds| if random.random_bool(odds) { random.random_range(1..=revision) } else { 0 };
+    let mut some = |odds| {
+        if random.random_bool(odds) {
+            random.random_range(1..=revision)
+        } else {
+            0
+        }
+    };
     let (min_mod_revision, max_mod_revision) = (some(0.1), some(0.1));
     let (min_create_revision, max_create_revision) = (some(0.1), some(0.1));
     let sort_target = match random.random_range(0..10) {
@@ -75,9 +89,17 @@ fn range(random: &mut StdRng, revision: i64) -> RangeRequest {
         _ => SortOrder::None,
     };
     RangeRequest {
-        key: if random.random_bool(0.3) { Bytes::from_static(&[0]) } else { key(random) },
+        key: if random.random_bool(0.3) {
+            Bytes::from_static(&[0])
+        } else {
+            key(random)
+        },
         range_end: range_end(random),
-        limit: if random.random_bool(0.5) { random.random_range(-1..8) } else { 0 },
+        limit: if random.random_bool(0.5) {
+            random.random_range(-1..8)
+        } else {
+            0
+        },
         revision: match random.random_range(0..10) {
             0 => -1,
             1 => revision + 1,
@@ -133,9 +155,17 @@ fn txn(random: &mut StdRng, revision: i64, depth: usize, free: &mut Vec<Bytes>) 
                 },
                 4..6 => {
                     let (key, end) = (key_of(random, b'c'), key_of(random, b'c'));
-                    let range_end = if random.random_bool(0.5) { end } else { Bytes::new() };
+                    let range_end = if random.random_bool(0.5) {
+                        end
+                    } else {
+                        Bytes::new()
+                    };
                     let prev_kv = random.random_bool(0.5);
-                    Request::RequestDeleteRange(DeleteRangeRequest { key, range_end, prev_kv })
+                    Request::RequestDeleteRange(DeleteRangeRequest {
+                        key,
+                        range_end,
+                        prev_kv,
+                    })
                 }
                 6 if depth < 2 => Request::RequestTxn(txn(random, revision, depth + 1, free)),
                 _ => {
@@ -151,7 +181,11 @@ fn txn(random: &mut StdRng, revision: i64, depth: usize, free: &mut Vec<Bytes>) 
     };
     let (success, failure) = (branch(random), branch(random));
     let compares = random.random_range(0..3);
-    TxnRequest { compare: (0..compares).map(|_| compare(random, revision)).collect(), success, failure }
+    TxnRequest {
+        compare: (0..compares).map(|_| compare(random, revision)).collect(),
+        success,
+        failure,
+    }
 }
 
 fn command(random: &mut StdRng, model: &Model) -> Op {
@@ -163,7 +197,11 @@ fn command(random: &mut StdRng, model: &Model) -> Op {
         }
         50..65 => Op::DeleteRange(DeleteRangeRequest {
             key: key(random),
-            range_end: if random.random_bool(0.7) { Bytes::new() } else { range_end(random) },
+            range_end: if random.random_bool(0.7) {
+                Bytes::new()
+            } else {
+                range_end(random)
+            },
             prev_kv: random.random_bool(0.5),
         }),
         65..97 => {
@@ -172,7 +210,9 @@ fn command(random: &mut StdRng, model: &Model) -> Op {
             free.dedup();
             Op::Txn(txn(random, revision, 0, &mut free))
         }
-        _ => compact(random.random_range(model.compact_revision.max(revision - 30) - 1..=revision + 1)),
+        _ => compact(
+            random.random_range(model.compact_revision.max(revision - 30) - 1..=revision + 1),
+        ),
     }
 }
 
@@ -187,17 +227,28 @@ fn check_range(reader: &Reader, view: &View, model: &Model, request: &RangeReque
 fn check_changes(found: &store::ChangeSet, expected: &[Change], previous_from: i64) {
     assert_eq!(found.changes.len(), expected.len());
     for (found, (key, new, old)) in found.changes.iter().zip(expected) {
-        assert_eq!((found.record.key(), found.is_delete), (&**key, new.is_none()));
+        assert_eq!(
+            (found.record.key(), found.is_delete),
+            (&**key, new.is_none())
+        );
         assert_eq!(found.record.mod_revision(), found_revision(found));
         match new {
             Some(new) => assert_eq!(found.record.to_key_value(), *new),
             None => assert_eq!(found.record.version(), 0),
         }
-        let old = old.as_ref().filter(|_| found.record.mod_revision() > previous_from);
+        let old = old
+            .as_ref()
+            .filter(|_| found.record.mod_revision() > previous_from);
         assert_eq!(found.previous.is_some(), old.is_some());
         if let (Some(found), Some(old)) = (&found.previous, old) {
-            assert_eq!((found.mod_revision, found.version), (old.mod_revision, old.version));
-            assert_eq!((found.create_revision, found.lease), (old.create_revision, old.lease));
+            assert_eq!(
+                (found.mod_revision, found.version),
+                (old.mod_revision, old.version)
+            );
+            assert_eq!(
+                (found.create_revision, found.lease),
+                (old.create_revision, old.lease)
+            );
             if let Some(record) = &found.record {
                 assert_eq!(record.to_key_value(), *old);
             }
@@ -215,12 +266,20 @@ fn check_history(reader: &Reader, view: &View, model: &Model, random: &mut StdRn
     let wants_all = random.random_bool(0.5);
     let limit = random.random_range(1..20);
     let mut wants = |key: &[u8]| wants_all || key >= &*wanted;
-    let found = reader.history(view, after, view.revision, limit, &mut wants).unwrap();
+    let found = reader
+        .history(view, after, view.revision, limit, &mut wants)
+        .unwrap();
     let found = match found {
         Err(refusal) => {
             let (requested, compacted) = (after + 1, model.compact_revision);
             assert!(requested < compacted);
-            assert_eq!(refusal, Refusal::Compacted { requested, compacted });
+            assert_eq!(
+                refusal,
+                Refusal::Compacted {
+                    requested,
+                    compacted
+                }
+            );
             return;
         }
         Ok(found) => found,
@@ -229,7 +288,10 @@ fn check_history(reader: &Reader, view: &View, model: &Model, random: &mut StdRn
     let mut sets = found.sets.iter();
     for revision in after + 1..=found.up_to {
         let changes = model.changes[revision as usize - 1].iter();
-        let expected: Vec<_> = changes.filter(|(key, ..)| wants_all || *key >= wanted).cloned().collect();
+        let expected: Vec<_> = changes
+            .filter(|(key, ..)| wants_all || *key >= wanted)
+            .cloned()
+            .collect();
         if !expected.is_empty() {
             let set = sets.next().unwrap();
             assert_eq!(set.revision, revision);
@@ -247,7 +309,10 @@ fn check_history(reader: &Reader, view: &View, model: &Model, random: &mut StdRn
 fn check_view(machine: &Machine, model: &Model, random: &mut StdRng) {
     let reader = machine.reader();
     let view = reader.view();
-    assert_eq!((view.revision, view.compact_revision), (model.revision(), model.compact_revision));
+    assert_eq!(
+        (view.revision, view.compact_revision),
+        (model.revision(), model.compact_revision)
+    );
     assert_eq!(view.index.len(), model.state_at(view.revision).len());
     for _ in 0..15 {
         check_range(&reader, &view, model, &range(random, view.revision));
@@ -256,7 +321,7 @@ fn check_view(machine: &Machine, model: &Model, random: &mut StdRng) {
 }
 
 fn run(bench: &mut dyn Bench, seed: u64, value_budget_bytes: usize, rounds: usize) {
-    println!("seed {seed}, budget {value_budget_bytes}");
+    eprintln!("seed {seed}, budget {value_budget_bytes}");
     let mut random = StdRng::seed_from_u64(seed);
     let options = Options { value_budget_bytes };
     let mut machine = Machine::open(bench.engine(), options.clone()).unwrap();
@@ -278,12 +343,22 @@ fn run(bench: &mut dyn Bench, seed: u64, value_budget_bytes: usize, rounds: usiz
             log.push(entry(log.len() as u64 + 1, ops));
         }
         // Applying again what was applied is nothing.
-        let from = if random.random_bool(0.2) { from.saturating_sub(2) } else { from };
+        let from = if random.random_bool(0.2) {
+            from.saturating_sub(2)
+        } else {
+            from
+        };
         let before = machine.reader().view();
         let outcome = machine.apply(&log[from..]).unwrap();
-        check_answers(&outcome, &answers[before.applied.map_or(0, |id| id.index as usize)..]);
+        check_answers(
+            &outcome,
+            &answers[before.applied.map_or(0, |id| id.index as usize)..],
+        );
         let revisions: Vec<_> = outcome.changes.iter().map(|set| set.revision).collect();
-        assert_eq!(revisions, (before.revision + 1..=model.revision()).collect::<Vec<_>>());
+        assert_eq!(
+            revisions,
+            (before.revision + 1..=model.revision()).collect::<Vec<_>>()
+        );
         for set in &outcome.changes {
             check_changes(set, &model.changes[set.revision as usize - 1], -1);
         }
@@ -295,7 +370,10 @@ fn run(bench: &mut dyn Bench, seed: u64, value_budget_bytes: usize, rounds: usiz
             0 => {
                 machine.flush().unwrap();
                 let name = machine.durable().unwrap().unwrap();
-                assert_eq!((Some(name.applied), name.revision), (machine.applied(), model.revision()));
+                assert_eq!(
+                    (Some(name.applied), name.revision),
+                    (machine.applied(), model.revision())
+                );
             }
             1 => {
                 drop((machine, std::mem::take(&mut held)));
@@ -327,15 +405,22 @@ fn run(bench: &mut dyn Bench, seed: u64, value_budget_bytes: usize, rounds: usiz
         let mut model = model.clone();
         model.states.truncate(view.revision as usize);
         model.compact_revision = compacted;
-        let request =
-            RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
+        let request = RangeRequest {
+            key: "\0".into(),
+            range_end: "\0".into(),
+            ..Default::default()
+        };
         check_range(&machine.reader(), &view, &model, &request);
     }
 }
 
 fn check_answers(outcome: &store::Outcome, expected: &[Answers]) {
     let expected: Vec<_> = expected.iter().flatten().cloned().collect();
-    let found: Vec<_> = outcome.answers.iter().map(|answer| answer.outcome.clone()).collect();
+    let found: Vec<_> = outcome
+        .answers
+        .iter()
+        .map(|answer| answer.outcome.clone())
+        .collect();
     assert_eq!(found, expected);
 }
 
@@ -354,7 +439,12 @@ fn the_memory_engine_follows_the_model() {
 #[test]
 fn the_rocksdb_engine_follows_the_model() {
     for seed in 100..106 {
-        run(&mut crate::engines::Rocks::new(), seed, BUDGETS[seed as usize % 3], 150);
+        run(
+            &mut crate::engines::Rocks::new(),
+            seed,
+            BUDGETS[seed as usize % 3],
+            150,
+        );
     }
 }
 
@@ -372,9 +462,21 @@ fn members_that_batch_differently_agree() {
     let run = |batch: usize, value_budget_bytes| {
         let engine = Arc::new(MemoryEngine::new());
         let mut machine = Machine::open(engine, Options { value_budget_bytes }).unwrap();
-        let outcomes: Vec<_> = log.chunks(batch).map(|entries| machine.apply(entries).unwrap()).collect();
-        let answers: Vec<_> = outcomes.iter().flat_map(|outcome| outcome.answers.clone()).collect();
-        assert_eq!(machine.applied(), Some(LogId { term: 1, index: 199 }));
+        let outcomes: Vec<_> = log
+            .chunks(batch)
+            .map(|entries| machine.apply(entries).unwrap())
+            .collect();
+        let answers: Vec<_> = outcomes
+            .iter()
+            .flat_map(|outcome| outcome.answers.clone())
+            .collect();
+        assert_eq!(
+            machine.applied(),
+            Some(LogId {
+                term: 1,
+                index: 199
+            })
+        );
         (answers, machine.reader().view().revision)
     };
     let expected = run(1, 1 << 20);
