@@ -147,6 +147,18 @@ impl<T> Queue<T> {
         self.state.lock().items.is_empty()
     }
 
+    /// Adds a last item and closes the queue, so that nothing comes behind it; gives it back if the queue is closed.
+    pub fn finish(&self, item: T) -> Result<(), T> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(item);
+        }
+        state.items.push(item);
+        state.closed = true;
+        self.ready.notify_all();
+        Ok(())
+    }
+
     /// No more items are taken in; what is queued is still consumed.
     pub fn close(&self) {
         self.state.lock().closed = true;

@@ -37,7 +37,7 @@ pub trait WalFs: Send + Sync {
 
 /// One open file. Offsets are explicit, so that readers and the writer share a handle without a lock.
 pub trait WalFile: Send + Sync {
-    /// Its length in bytes. (A file that is read while open for writing is never asked whether it is empty.)
+    /// Its length in bytes.
     fn size(&self) -> io::Result<u64>;
     /// Reads until `buffer` is full or the file ends, and tells how much it read.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;

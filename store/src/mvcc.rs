@@ -6,6 +6,7 @@ pub(crate) mod heads;
 pub mod index;
 pub(crate) mod put;
 pub mod range;
+pub(crate) mod read_txn;
 pub(crate) mod twin;
 pub(crate) mod txn;
 pub(crate) mod writer;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use proto::etcd::etcdserverpb::RangeRequest;
+use proto::etcd::etcdserverpb::{RangeRequest, TxnRequest, TxnResponse};
 
 use crate::answer::Refusal;
 use crate::engine::StateEngine;
@@ -14,6 +14,7 @@ use crate::error::StoreError;
 use crate::history::{self, History};
 use crate::mvcc::index::Index;
 use crate::mvcc::range::{self, RangeAnswer, RangeTotals, Source};
+use crate::mvcc::read_txn::read_txn;
 use crate::record::Record;
 
 /// The state after one batch.
@@ -73,15 +74,28 @@ impl Reader {
         request: &RangeRequest,
         visit: &mut dyn FnMut(&Record),
     ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
-        let source = Source {
+        self.with_source(view, |source| range::range(source, request, visit))
+    }
+
+    /// Evaluates a transaction of which every operation is a range, or a transaction of such; others are left
+    /// unanswered. Header and answers are those that it would have got from the machine.
+    pub fn txn(
+        &self,
+        view: &View,
+        request: &TxnRequest,
+    ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
+        self.with_source(view, |source| read_txn(source, request))
+    }
+
+    fn with_source<T>(&self, view: &View, read: impl FnOnce(&Source<'_>) -> T) -> T {
+        read(&Source {
             index: &view.index,
             revision: view.revision,
             compact_revision: view.compact_revision,
             engine: &*self.engine,
             is_written: true,
             missed: Some(&|record| self.note_missed(record)),
-        };
-        range::range(&source, request, visit)
+        })
     }
 
     /// Never waits for a lock.

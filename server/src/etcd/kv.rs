@@ -10,7 +10,7 @@ use store::{Answer, View};
 use super::codec::{self, Body, RangeFrame};
 use super::error::{self, Status};
 use super::range_stream::RangeStream;
-use super::{Context, Outcome, Service, Subject, check, read_txn};
+use super::{Context, Outcome, Service, Subject, check};
 use crate::node::CallError;
 
 /// What a command adds to a request when it is encoded for the log, at most. The limit of `--max-request-bytes`
@@ -125,7 +125,9 @@ pub(super) async fn txn(
     let mut answer = if check::is_read_only(&request) {
         let view = read_point(service, context, check::is_serializable(&request)).await?;
         read_from = Some(context.elapsed());
-        read_txn::evaluate(service.node.reader(), &view, &request)
+        let reader = service.node.reader();
+        reader
+            .txn(&view, &request)
             .map_err(|error| fault(&error))?
             .map_err(|refusal| Status::from(&refusal))?
     } else {

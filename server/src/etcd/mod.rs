@@ -11,7 +11,6 @@ pub mod health;
 pub mod kv;
 pub mod maintenance;
 mod range_stream;
-mod read_txn;
 pub mod unimplemented;
 pub mod watch;
 

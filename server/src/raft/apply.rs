@@ -64,7 +64,13 @@ impl Jobs {
     /// Flushes the state, as the last thing before the node ends.
     pub(super) async fn flush(&self) {
         let (done, _name) = oneshot::channel();
-        if let Err(error) = self.run(|ended| Job::Flush { done, ended }).await {
+        let (ended, end) = oneshot::channel();
+        // Consensus has ended, but entries that it handed out may still be on their way: none may follow the flush.
+        let result = match self.queue.finish(Job::Flush { done, ended }) {
+            Ok(()) => end.await.unwrap_or_else(|_| Err(io::Error::other("the apply worker ended"))),
+            Err(_) => Err(io::Error::other("the apply worker ended")),
+        };
+        if let Err(error) = result {
             tracing::warn!(%error, "the state was not flushed; the next start replays the log instead");
         }
     }

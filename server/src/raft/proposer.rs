@@ -27,7 +27,7 @@ const FORMAT: u32 = 1;
 const FEATURE_LEVEL: u32 = 1;
 /// Entries on their way into the log. One would leave the disk idle while the next is encoded; more
 /// would only make the entries smaller.
-const MAX_IN_FLIGHT: usize = 2;
+const MAX_IN_FLIGHT: usize = 1;
 /// An entry is closed once it is this large, so that replication and apply go in steps.
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// Beyond this many waiting commands a caller is told to come back later.

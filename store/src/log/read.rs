@@ -58,12 +58,11 @@ impl Log {
                 }
                 state.stretch(next, range.end.min(state.tail_first()).min(next + PLACES))
             };
-            let Some(stretch) = stretch else {
-                // A segment goes only after its entries did, so this does not happen; if it did, silence would be worse.
-                return Err(LogError::Missing {
-                    file: self.shared.fs.describe(&segment::name(0)),
-                });
-            };
+            // A segment goes only after its entries did, so this does not happen; if it did, a short answer
+            // would be worse than an error.
+            let stretch = stretch.map_err(|sequence| LogError::Missing {
+                file: self.shared.fs.describe(&segment::name(sequence)),
+            })?;
             if !self.read_stretch(&stretch, &mut found)? {
                 break;
             }
@@ -188,16 +187,17 @@ impl State {
         }
     }
 
-    /// The entries of `range` that lie in the same segment as its first.
-    fn stretch(&self, first: u64, end: u64) -> Option<Stretch> {
-        let sequence = self.index.place(first)?.sequence;
-        let file = Arc::clone(&self.segment(sequence)?.file);
+    /// The entries from `first` up to `end` that lie in the same segment as the first; `Err` names a segment that
+    /// is not there.
+    fn stretch(&self, first: u64, end: u64) -> Result<Stretch, u32> {
+        let sequence = self.index.place(first).map_or(0, |place| place.sequence);
+        let file = Arc::clone(&self.segment(sequence).ok_or(sequence)?.file);
         let places = (first..end).map_while(|index| self.index.place(index));
         let offsets = places
             .take_while(|place| place.sequence == sequence)
             .map(|place| place.offset)
             .collect();
-        Some(Stretch {
+        Ok(Stretch {
             sequence,
             file,
             first,

@@ -18,12 +18,13 @@ use crate::error::StoreError;
 use crate::record::{Tags, Tip};
 
 /// The branch that the compares chose, nested transactions included.
-struct Path<'a> {
-    succeeded: bool,
-    steps: Vec<PathStep<'a>>,
+pub(super) struct Path<'a> {
+    pub(super) succeeded: bool,
+    pub(super) steps: Vec<PathStep<'a>>,
 }
 
-enum PathStep<'a> {
+/// One operation of a path.
+pub(super) enum PathStep<'a> {
     Range(&'a RangeRequest),
     Put(&'a PutRequest),
     DeleteRange(&'a DeleteRangeRequest),
@@ -39,7 +40,7 @@ impl Writer<'_> {
         request: &TxnRequest,
     ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
         // The whole path is chosen by the state before the transaction.
-        let path = self.choose(request)?;
+        let path = choose(&self.source(), request)?;
         if let Err(refusal) = self.check_path(&path) {
             return Ok(Err(refusal));
         }
@@ -48,132 +49,15 @@ impl Writer<'_> {
         Ok(Ok(response))
     }
 
-    fn choose<'r>(&self, request: &'r TxnRequest) -> Result<Path<'r>, StoreError> {
-        let mut succeeded = true;
-        for compare in &request.compare {
-            if !self.holds(compare)? {
-                succeeded = false;
-                break;
-            }
-        }
-        let ops = if succeeded {
-            &request.success
-        } else {
-            &request.failure
-        };
-        let step = |op: &'r RequestOp| {
-            Ok(match &op.request {
-                Some(Request::RequestRange(request)) => PathStep::Range(request),
-                Some(Request::RequestPut(request)) => PathStep::Put(request),
-                Some(Request::RequestDeleteRange(request)) => PathStep::DeleteRange(request),
-                Some(Request::RequestTxn(request)) => PathStep::Txn(self.choose(request)?),
-                None => PathStep::Nothing,
-            })
-        };
-        let steps = ops.iter().map(step).collect::<Result<_, StoreError>>()?;
-        Ok(Path { succeeded, steps })
-    }
-
-    /// Whether every key of a compare satisfies it; no key at all is one missing key.
-    fn holds(&self, compare: &Compare) -> Result<bool, StoreError> {
-        match Selection::new(&compare.key, &compare.range_end) {
-            Selection::Key(key) => self.tip_holds(compare, self.twin.working().get(key)),
-            Selection::Interval(interval) => {
-                let tips = self.twin.working().range(&interval);
-                if tips.len() == 0 {
-                    return self.tip_holds(compare, None);
-                }
-                for tip in tips {
-                    if !self.tip_holds(compare, Some(tip))? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    fn tip_holds(&self, compare: &Compare, tip: Option<&Tip>) -> Result<bool, StoreError> {
-        let tags = tip.map_or(Tags::default(), Tip::tags);
-        let union = compare.target_union.as_ref();
-        let number = |found: i64, wanted: Option<i64>| found.cmp(&wanted.unwrap_or(0));
-        let order = match CompareTarget::try_from(compare.target) {
-            Ok(CompareTarget::Version) => number(
-                tags.version,
-                union.and_then(|union| match union {
-                    TargetUnion::Version(version) => Some(*version),
-                    _ => None,
-                }),
-            ),
-            Ok(CompareTarget::Create) => number(
-                tags.create_revision,
-                union.and_then(|union| match union {
-                    TargetUnion::CreateRevision(revision) => Some(*revision),
-                    _ => None,
-                }),
-            ),
-            Ok(CompareTarget::Mod) => number(
-                tags.mod_revision,
-                union.and_then(|union| match union {
-                    TargetUnion::ModRevision(revision) => Some(*revision),
-                    _ => None,
-                }),
-            ),
-            Ok(CompareTarget::Lease) => number(
-                tags.lease,
-                union.and_then(|union| match union {
-                    TargetUnion::Lease(lease) => Some(*lease),
-                    _ => None,
-                }),
-            ),
-            Ok(CompareTarget::Value) => {
-                // A missing key has no value that could equal or differ.
-                let Some(tip) = tip else { return Ok(false) };
-                let wanted = match union {
-                    Some(TargetUnion::Value(value)) => &**value,
-                    _ => &[],
-                };
-                full(self.engine, tip)?.value().cmp(wanted)
-            }
-            // As etcd does with numbers that it does not know.
-            Err(_) => Ordering::Equal,
-        };
-        Ok(match CompareResult::try_from(compare.result) {
-            Ok(CompareResult::Equal) => order.is_eq(),
-            Ok(CompareResult::NotEqual) => order.is_ne(),
-            Ok(CompareResult::Greater) => order.is_gt(),
-            Ok(CompareResult::Less) => order.is_lt(),
-            Err(_) => true,
-        })
-    }
-
     /// What must hold before anything of a path is written.
     fn check_path(&self, path: &Path<'_>) -> Result<(), Refusal> {
         for step in &path.steps {
             match step {
-                PathStep::Range(request) => self.check_range(request)?,
+                PathStep::Range(request) => check_range(&self.source(), request)?,
                 PathStep::Put(request) => self.check_put(request)?,
                 PathStep::Txn(path) => self.check_path(path)?,
                 PathStep::DeleteRange(_) | PathStep::Nothing => {}
             }
-        }
-        Ok(())
-    }
-
-    fn check_range(&self, request: &RangeRequest) -> Result<(), Refusal> {
-        let requested = request.revision;
-        if requested > self.revision {
-            return Err(Refusal::FutureRevision {
-                requested,
-                current: self.revision,
-            });
-        }
-        // Here, and not outside transactions, a negative revision counts as one.
-        if requested != 0 && requested < self.compact_revision {
-            return Err(Refusal::Compacted {
-                requested,
-                compacted: self.compact_revision,
-            });
         }
         Ok(())
     }
@@ -266,4 +150,130 @@ impl Writer<'_> {
         }
         tips.into_values().collect()
     }
+}
+
+/// Chooses the path by what `source` shows.
+pub(super) fn choose<'r>(
+    source: &Source<'_>,
+    request: &'r TxnRequest,
+) -> Result<Path<'r>, StoreError> {
+    let mut succeeded = true;
+    for compare in &request.compare {
+        if !holds(source, compare)? {
+            succeeded = false;
+            break;
+        }
+    }
+    let ops = if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    };
+    let step = |op: &'r RequestOp| {
+        Ok(match &op.request {
+            Some(Request::RequestRange(request)) => PathStep::Range(request),
+            Some(Request::RequestPut(request)) => PathStep::Put(request),
+            Some(Request::RequestDeleteRange(request)) => PathStep::DeleteRange(request),
+            Some(Request::RequestTxn(request)) => PathStep::Txn(choose(source, request)?),
+            None => PathStep::Nothing,
+        })
+    };
+    let steps = ops.iter().map(step).collect::<Result<_, StoreError>>()?;
+    Ok(Path { succeeded, steps })
+}
+
+/// Whether every key of a compare satisfies it; no key at all is one missing key.
+fn holds(source: &Source<'_>, compare: &Compare) -> Result<bool, StoreError> {
+    match Selection::new(&compare.key, &compare.range_end) {
+        Selection::Key(key) => tip_holds(source, compare, source.index.get(key)),
+        Selection::Interval(interval) => {
+            let tips = source.index.range(&interval);
+            if tips.len() == 0 {
+                return tip_holds(source, compare, None);
+            }
+            for tip in tips {
+                if !tip_holds(source, compare, Some(tip))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+    }
+}
+
+fn tip_holds(
+    source: &Source<'_>,
+    compare: &Compare,
+    tip: Option<&Tip>,
+) -> Result<bool, StoreError> {
+    let tags = tip.map_or(Tags::default(), Tip::tags);
+    let union = compare.target_union.as_ref();
+    let number = |found: i64, wanted: Option<i64>| found.cmp(&wanted.unwrap_or(0));
+    let order = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => number(
+            tags.version,
+            union.and_then(|union| match union {
+                TargetUnion::Version(version) => Some(*version),
+                _ => None,
+            }),
+        ),
+        Ok(CompareTarget::Create) => number(
+            tags.create_revision,
+            union.and_then(|union| match union {
+                TargetUnion::CreateRevision(revision) => Some(*revision),
+                _ => None,
+            }),
+        ),
+        Ok(CompareTarget::Mod) => number(
+            tags.mod_revision,
+            union.and_then(|union| match union {
+                TargetUnion::ModRevision(revision) => Some(*revision),
+                _ => None,
+            }),
+        ),
+        Ok(CompareTarget::Lease) => number(
+            tags.lease,
+            union.and_then(|union| match union {
+                TargetUnion::Lease(lease) => Some(*lease),
+                _ => None,
+            }),
+        ),
+        Ok(CompareTarget::Value) => {
+            // A missing key has no value that could equal or differ.
+            let Some(tip) = tip else { return Ok(false) };
+            let wanted = match union {
+                Some(TargetUnion::Value(value)) => &**value,
+                _ => &[],
+            };
+            full(source.engine, tip)?.value().cmp(wanted)
+        }
+        // As etcd does with numbers that it does not know.
+        Err(_) => Ordering::Equal,
+    };
+    Ok(match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Err(_) => true,
+    })
+}
+
+/// Whether a range of a transaction may be read at the revision it names.
+pub(super) fn check_range(source: &Source<'_>, request: &RangeRequest) -> Result<(), Refusal> {
+    let requested = request.revision;
+    if requested > source.revision {
+        return Err(Refusal::FutureRevision {
+            requested,
+            current: source.revision,
+        });
+    }
+    // Here, and not outside transactions, a negative revision counts as one.
+    if requested != 0 && requested < source.compact_revision {
+        return Err(Refusal::Compacted {
+            requested,
+            compacted: source.compact_revision,
+        });
+    }
+    Ok(())
 }

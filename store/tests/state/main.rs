@@ -13,3 +13,4 @@ mod figures;
 mod model;
 mod random;
 mod range;
+mod read_txn;
