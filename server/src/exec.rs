@@ -43,7 +43,9 @@ pub struct Threads {
 
 impl Exec for Threads {
     fn start(&self, name: &'static str, worker: Box<dyn Work>) {
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || worker.run());
+        let spawned = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || worker.run());
         match spawned {
             Ok(handle) => self.running.lock().push(handle),
             Err(error) => {
@@ -80,7 +82,9 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 }
 
@@ -90,7 +94,9 @@ impl Clock for SystemClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
@@ -110,7 +116,10 @@ impl<T> Queue<T> {
     /// An open, empty queue.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { items: Vec::new(), closed: false }),
+            state: Mutex::new(State {
+                items: Vec::new(),
+                closed: false,
+            }),
             ready: Condvar::new(),
         })
     }

@@ -101,6 +101,18 @@ impl Options {
     }
 }
 
+/// An error and what caused it, as one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 /// Starts logging for the whole process. Fails if a file cannot be opened or logging has been started before.
 pub fn start(options: &Options) -> io::Result<()> {
     let mut writers: Vec<Box<dyn Write + Send>> = Vec::new();
@@ -432,6 +444,16 @@ mod tests {
             .lines()
             .map(str::to_owned)
             .collect()
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let error = store::log::LogError::Io {
+            doing: "read",
+            file: "wal/1.log".to_owned(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        assert_eq!(chain(&error), "cannot read wal/1.log: permission denied");
     }
 
     #[test]

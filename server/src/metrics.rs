@@ -7,18 +7,17 @@ mod grpc;
 mod process;
 mod timed;
 
-use std::sync::Arc;
-
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use store::Operations;
 
 use crate::config::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION};
 
-pub use self::grpc::GrpcMethod;
+pub use self::grpc::{GrpcCall, GrpcMethod};
 pub use self::timed::{TimedEngine, timed_log};
 
 /// The content type of [`Metrics::render`].
@@ -31,7 +30,7 @@ pub struct Metrics {
     registry: Registry,
     grpc: grpc::Table,
     process: process::Process,
-    refresh: Mutex<Option<Arc<Refresh>>>,
+    refresh: Mutex<Option<Box<Refresh>>>,
 
     /// How long the log's syncs take.
     pub wal_fsync: Histogram,
@@ -75,6 +74,17 @@ pub struct Metrics {
     pub current_revision: IntGauge,
     /// The oldest revision that can be read.
     pub compact_revision: IntGauge,
+
+    /// Puts carried out.
+    pub puts: IntCounter,
+    /// Ranges carried out.
+    pub ranges: IntCounter,
+    /// Range deletes carried out.
+    pub deletes: IntCounter,
+    /// Transactions of more than one operation carried out.
+    pub txns: IntCounter,
+    /// Those operations that took no place in the log; a part of the figures above once they are scraped.
+    pub reads: Mutex<Operations>,
 
     /// Open watch streams.
     pub watch_streams: IntGauge,
@@ -197,6 +207,20 @@ impl Metrics {
                 "etcd_debugging_mvcc_compact_revision",
                 "The oldest readable revision.",
             ),
+            puts: new.counter("etcd_mvcc_put_total", "Puts carried out by this member."),
+            ranges: new.counter(
+                "etcd_mvcc_range_total",
+                "Ranges carried out by this member.",
+            ),
+            deletes: new.counter(
+                "etcd_mvcc_delete_total",
+                "Range deletes carried out by this member.",
+            ),
+            txns: new.counter(
+                "etcd_mvcc_txn_total",
+                "Transactions of more than one operation carried out by this member.",
+            ),
+            reads: Mutex::default(),
             watch_streams: new.gauge(
                 "etcd_debugging_mvcc_watch_stream_total",
                 "Open watch streams.",
@@ -262,7 +286,7 @@ impl Metrics {
 
     /// Sets what brings the gauges up to date when they are read.
     pub fn refresh_with(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
-        *self.refresh.lock() = Some(Arc::new(refresh));
+        *self.refresh.lock() = Some(Box::new(refresh));
     }
 
     /// Forgets that again, with all it holds on to.
@@ -272,8 +296,8 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub fn render(&self) -> String {
-        let refresh = self.refresh.lock().clone();
-        if let Some(refresh) = refresh {
+        // Under the lock: two scrapes at once would advance a counter twice.
+        if let Some(refresh) = &*self.refresh.lock() {
             refresh(self);
         }
         self.process.refresh();
@@ -401,10 +425,10 @@ mod tests {
         assert!(metrics.render().contains(&format!("{started} 0\n")));
 
         let put = metrics.grpc("etcdserverpb.KV", "Put");
-        put.started.inc();
+        let mut call = put.begin();
         put.received(10);
         put.sent(20);
-        put.handled(tonic::Code::InvalidArgument);
+        call.ended(tonic::Code::InvalidArgument);
 
         let text = metrics.render();
         assert!(text.contains(&format!("{started} 1\n")));

@@ -43,14 +43,23 @@ impl Timings {
     /// Waiting for its turn, getting into the log of a quorum, and being applied.
     pub fn stages(&self) -> [(&'static str, Duration); 3] {
         let read = |stage: &AtomicU32| Duration::from_micros(stage.load(Ordering::Relaxed).into());
-        [("queued", read(&self.queued)), ("committed", read(&self.committed)), ("applied", read(&self.applied))]
+        [
+            ("queued", read(&self.queued)),
+            ("committed", read(&self.committed)),
+            ("applied", read(&self.applied)),
+        ]
     }
 }
 
 impl Call {
     /// A call of an unnamed user.
     pub fn new(timeout: Duration) -> Self {
-        Self { principal: None, timeout, trace_id: 0, timings: Timings::default() }
+        Self {
+            principal: None,
+            timeout,
+            trace_id: 0,
+            timings: Timings::default(),
+        }
     }
 }
 
@@ -145,7 +154,16 @@ struct Inner {
 
 impl Node {
     pub(crate) fn new(core: Arc<Core>, control: Arc<dyn Control>) -> Self {
-        Self { inner: Arc::new(Inner { core, control }) }
+        // The hub is a part of the core: it must not keep it alive.
+        let whole = Arc::downgrade(&core);
+        core.hub.on_fault(move |reason| {
+            if let Some(core) = whole.upgrade() {
+                core.stop_for(reason);
+            }
+        });
+        Self {
+            inner: Arc::new(Inner { core, control }),
+        }
     }
 
     /// Puts a write through consensus and answers once this member has applied it.
@@ -159,8 +177,13 @@ impl Node {
             op: Some(op),
             ..Command::default()
         };
-        let proposed = core.proposals.submit(command, core.clock.now(), call.timeout)?.await;
-        let [queued, committed, applied] = proposed.stages.map(|stage| u32::try_from(stage.as_micros()).unwrap_or(u32::MAX));
+        let proposed = core
+            .proposals
+            .submit(command, core.clock.now(), call.timeout)?
+            .await;
+        let [queued, committed, applied] = proposed
+            .stages
+            .map(|stage| u32::try_from(stage.as_micros()).unwrap_or(u32::MAX));
         call.timings.queued.store(queued, Ordering::Relaxed);
         call.timings.committed.store(committed, Ordering::Relaxed);
         call.timings.applied.store(applied, Ordering::Relaxed);
@@ -186,7 +209,12 @@ impl Node {
     /// A response header at a revision.
     pub fn header(&self, revision: i64) -> ResponseHeader {
         let core = &self.inner.core;
-        ResponseHeader { cluster_id: core.cluster_id, member_id: core.member_id, revision, raft_term: core.term() }
+        ResponseHeader {
+            cluster_id: core.cluster_id,
+            member_id: core.member_id,
+            revision,
+            raft_term: core.term(),
+        }
     }
 
     /// How the node is.
@@ -202,6 +230,11 @@ impl Node {
     /// What is measured.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.core.metrics
+    }
+
+    /// Stops serving, for good: what the node found makes it unable to keep its promises.
+    pub(crate) fn stop_for(&self, reason: String) {
+        self.inner.core.stop_for(reason);
     }
 
     /// Resolves when the node cannot go on, with the reason. It serves nothing any more then.

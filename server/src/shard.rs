@@ -31,22 +31,30 @@ pub struct Shards {
 impl Shards {
     /// Starts `count` runtimes, each on a thread of its own.
     pub fn start(count: usize) -> io::Result<Self> {
-        let mut shards = Self { handles: Vec::new(), stops: Vec::new(), threads: Vec::new() };
+        let mut shards = Self {
+            handles: Vec::new(),
+            stops: Vec::new(),
+            threads: Vec::new(),
+        };
         for number in 0..count.max(1) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let (stop, stopped) = oneshot::channel::<()>();
             shards.handles.push(runtime.handle().clone());
             shards.stops.push(stop);
-            let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-                let mailbox = Arc::new(Mailbox::default());
-                CURRENT.with(|current| *current.borrow_mut() = Some(mailbox.clone()));
-                runtime.block_on(async move {
-                    tokio::spawn(deliver(mailbox));
-                    // An error means that the `Shards` were dropped: the same as a stop.
-                    let _ = stopped.await;
-                });
-                runtime.shutdown_background();
-            })?;
+            let thread = thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || {
+                    let mailbox = Arc::new(Mailbox::default());
+                    CURRENT.with(|current| *current.borrow_mut() = Some(mailbox.clone()));
+                    runtime.block_on(async move {
+                        tokio::spawn(deliver(mailbox));
+                        // An error means that the `Shards` were dropped: the same as a stop.
+                        let _ = stopped.await;
+                    });
+                    runtime.shutdown_background();
+                })?;
             shards.threads.push(thread);
         }
         Ok(shards)
@@ -82,7 +90,10 @@ trait Deliver: Send {
     fn deliver(self: Box<Self>);
 }
 
-struct Answers<T>(Vec<(Arc<Slot<T>>, T)>);
+/// Values and the slots they are for.
+type Filled<T> = Vec<(Arc<Slot<T>>, T)>;
+
+struct Answers<T>(Filled<T>);
 
 impl<T: Send> Deliver for Answers<T> {
     fn deliver(self: Box<Self>) {
@@ -98,7 +109,11 @@ async fn deliver(mailbox: Arc<Mailbox>) {
         let arrived = std::future::poll_fn(|context| {
             mailbox.waker.register(context.waker());
             let arrived = std::mem::take(&mut *mailbox.arrived.lock());
-            if arrived.is_empty() { Poll::Pending } else { Poll::Ready(arrived) }
+            if arrived.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(arrived)
+            }
         })
         .await;
         for answers in arrived {
@@ -143,9 +158,20 @@ pub struct Waiting<T> {
 
 /// A place for one answer to the calling task, on its shard if it runs on one.
 pub fn reply<T>() -> (Reply<T>, Waiting<T>) {
-    let slot = Arc::new(Slot { state: Mutex::new(SlotState { value: None, waker: None }) });
+    let slot = Arc::new(Slot {
+        state: Mutex::new(SlotState {
+            value: None,
+            waker: None,
+        }),
+    });
     let mailbox = CURRENT.with(|current| current.borrow().clone());
-    (Reply { slot: slot.clone(), mailbox }, Waiting { slot })
+    (
+        Reply {
+            slot: slot.clone(),
+            mailbox,
+        },
+        Waiting { slot },
+    )
 }
 
 impl<T> Reply<T> {
@@ -178,13 +204,16 @@ impl<T> Future for Waiting<T> {
 /// Collects answers, to wake each shard once for all of them.
 pub struct Bulk<T> {
     // A handful of shards: a scan beats hashing.
-    shards: Vec<(Arc<Mailbox>, Vec<(Arc<Slot<T>>, T)>)>,
-    elsewhere: Vec<(Arc<Slot<T>>, T)>,
+    shards: Vec<(Arc<Mailbox>, Filled<T>)>,
+    elsewhere: Filled<T>,
 }
 
 impl<T> Default for Bulk<T> {
     fn default() -> Self {
-        Self { shards: Vec::new(), elsewhere: Vec::new() }
+        Self {
+            shards: Vec::new(),
+            elsewhere: Vec::new(),
+        }
     }
 }
 
@@ -195,7 +224,11 @@ impl<T: Send + 'static> Bulk<T> {
             self.elsewhere.push((reply.slot, value));
             return;
         };
-        match self.shards.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &mailbox)) {
+        match self
+            .shards
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, &mailbox))
+        {
             Some((_, answers)) => answers.push((reply.slot, value)),
             None => self.shards.push((mailbox, vec![(reply.slot, value)])),
         }
@@ -241,8 +274,15 @@ mod tests {
         bulk.send();
         let mut seen: Vec<i32> = collected.iter().take(20).collect();
         seen.sort_unstable();
-        assert_eq!(seen, (0..10).flat_map(|number| [number, number]).collect::<Vec<_>>());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(
+            seen,
+            (0..10)
+                .flat_map(|number| [number, number])
+                .collect::<Vec<_>>()
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         assert_eq!(runtime.block_on(waiting), 42);
         shards.stop();
     }

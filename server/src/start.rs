@@ -21,7 +21,7 @@ use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::http::{Endpoints, HttpOnly, Monitoring};
 use crate::listen::{self, Listeners, Plain, Serve};
-use crate::metrics::{self, Metrics, TimedEngine};
+use crate::metrics::{self, GrpcMethod, Metrics, TimedEngine};
 use crate::node::Node;
 use crate::shard::Shards;
 use crate::{etcd, identity, logging, raft, watch};
@@ -120,6 +120,8 @@ impl Running {
     pub async fn stop(self) {
         notify::tell("STOPPING=1");
         self.stopping.send_replace(true);
+        // A watch has no end of its own: its client is told now, so that its connection need not be waited for.
+        self.node.hub().close();
         let mut until = PATIENCE;
         for listeners in self.listeners {
             let began = Instant::now();
@@ -170,8 +172,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     metrics.quota_bytes.set(config.quota_backend_bytes);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let exec: Arc<dyn Exec> = Arc::new(Threads::default());
-    let node = start_node(&config, &data_dir, &metrics, clock, exec)?;
-    keep_current(&metrics, &node, &config);
+    let (node, log) = start_node(&config, &data_dir, &metrics, clock, exec)?;
+    keep_current(&metrics, &node, log, &config);
     let status = node.status();
     tracing::info!(
         took_ms = millis(began),
@@ -242,7 +244,7 @@ fn start_node(
     metrics: &Arc<Metrics>,
     clock: Arc<dyn Clock>,
     exec: Arc<dyn Exec>,
-) -> Result<Node, StartError> {
+) -> Result<(Node, Log), StartError> {
     let Identity {
         cluster_id,
         member_id,
@@ -306,7 +308,7 @@ fn start_node(
     exec.start("hub", Box::new(hub_worker));
     exec.start("catch-up", Box::new(catch_up));
 
-    Ok(raft::run_tokio(raft::NodeOptions {
+    let node = raft::run_tokio(raft::NodeOptions {
         cluster_id,
         member_id,
         boot: data_dir.boot(),
@@ -322,13 +324,14 @@ fn start_node(
         keep_log_bytes: KEEP_LOG_BYTES,
         machine,
         engine,
-        log,
+        log: log.clone(),
         log_worker,
         hub,
         metrics: metrics.clone(),
         exec,
         clock,
-    })?)
+    })?;
+    Ok((node, log))
 }
 
 #[cfg(feature = "rocksdb")]
@@ -400,7 +403,7 @@ fn serve<S: Serve>(
 }
 
 /// Has the figures that others keep read at each scrape.
-fn keep_current(metrics: &Metrics, node: &Node, config: &Config) {
+fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
     let memory = config.memory;
     let budget = [
         ("values", memory.values),
@@ -413,6 +416,7 @@ fn keep_current(metrics: &Metrics, node: &Node, config: &Config) {
         metrics::set(&metrics.memory_budget.with_label_values(&[part]), bytes);
     }
     let node = node.clone();
+    let ranges = ["Range", "RangeStream"].map(|name| metrics.grpc("etcdserverpb.KV", name));
     metrics.refresh_with(move |metrics| {
         let status = node.status();
         metrics.has_leader.set(status.has_leader.into());
@@ -432,6 +436,15 @@ fn keep_current(metrics: &Metrics, node: &Node, config: &Config) {
             &metrics.memory.with_label_values(&["values"]),
             view.cached_bytes as u64,
         );
+        let log_tail = metrics.memory.with_label_values(&["log_tail"]);
+        metrics::set(&log_tail, log.tail_bytes() as u64);
+
+        let (written, read) = (view.operations, *metrics.reads.lock());
+        metrics::advance(&metrics.puts, written.puts);
+        metrics::advance(&metrics.deletes, written.deletes);
+        metrics::advance(&metrics.txns, written.txns + read.txns);
+        let single: u64 = ranges.iter().map(GrpcMethod::succeeded).sum();
+        metrics::advance(&metrics.ranges, single + written.ranges + read.ranges);
 
         let engine = node.engine();
         metrics::set(&metrics.db_size, engine.size());
@@ -464,6 +477,10 @@ fn keep_current(metrics: &Metrics, node: &Node, config: &Config) {
             watches.slow_watchers.load(Ordering::Relaxed) as u64,
         );
         metrics::advance(&metrics.events, watches.events.load(Ordering::Relaxed));
+        metrics::set(
+            &metrics.memory.with_label_values(&["ring"]),
+            watches.ring_bytes.load(Ordering::Relaxed) as u64,
+        );
     });
 }
 
@@ -539,24 +556,12 @@ pub fn run(config: Config) -> ExitCode {
 
 /// Ends a start that failed, with a line for machines and, at a terminal, one for people.
 fn fail(error: &StartError) -> ExitCode {
-    let text = chain(error);
+    let text = logging::chain(error);
     tracing::error!(target: logging::FATAL, error = text, "cannot start");
     if io::stderr().is_terminal() {
         let _ = writeln!(io::stderr(), "\nholdfast: {text}");
     }
     ExitCode::FAILURE
-}
-
-/// An error and what caused it, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Says what is starting, and what of the settings does not do what its author may think.
@@ -644,7 +649,7 @@ mod tests {
             url: "http://127.0.0.1:1".to_owned(),
             source,
         };
-        let text = chain(&error);
+        let text = logging::chain(&error);
         assert!(
             text.starts_with("cannot listen on http://127.0.0.1:1 (another etcd"),
             "{text}"

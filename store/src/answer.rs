@@ -1,6 +1,9 @@
 //! What applying a command answers. Every node computes the same answer: it is data, not a fault.
 
-use proto::etcd::etcdserverpb::{CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse};
+use proto::etcd::etcdserverpb::response_op::Response;
+use proto::etcd::etcdserverpb::{
+    CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+};
 
 /// The outcome of one command. Response headers carry only `revision`; the server fills in the rest.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,4 +56,90 @@ pub struct Answered {
     pub sequence: u64,
     /// The outcome.
     pub outcome: Result<Answer, Refusal>,
+}
+
+/// How many operations were carried out, those inside of transactions included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Puts.
+    pub puts: u64,
+    /// Range deletes, whatever they found.
+    pub deletes: u64,
+    /// Ranges inside of transactions.
+    pub ranges: u64,
+    /// Transactions of more than one operation, those nested in them counted as theirs.
+    pub txns: u64,
+}
+
+impl Operations {
+    /// Adds those that an answer tells of.
+    pub fn add(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Put(_) => self.puts += 1,
+            Answer::DeleteRange(_) => self.deletes += 1,
+            Answer::Txn(response) => self.add_txn(response),
+            Answer::Compact(_) => {}
+        }
+    }
+
+    /// Adds a transaction.
+    pub fn add_txn(&mut self, response: &TxnResponse) {
+        self.txns += u64::from(self.add_responses(response) > 1);
+    }
+
+    fn add_responses(&mut self, response: &TxnResponse) -> usize {
+        let responses = response.responses.iter().map(|op| match &op.response {
+            Some(Response::ResponseRange(_)) => {
+                self.ranges += 1;
+                1
+            }
+            Some(Response::ResponsePut(_)) => {
+                self.puts += 1;
+                1
+            }
+            Some(Response::ResponseDeleteRange(_)) => {
+                self.deletes += 1;
+                1
+            }
+            Some(Response::ResponseTxn(response)) => self.add_responses(response),
+            None => 0,
+        });
+        responses.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::etcd::etcdserverpb::{ResponseOp, TxnResponse};
+
+    use super::*;
+
+    fn txn(responses: Vec<Response>) -> TxnResponse {
+        let responses = responses.into_iter().map(|response| ResponseOp {
+            response: Some(response),
+        });
+        TxnResponse {
+            responses: responses.collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn operations_are_counted_inside_of_transactions_too() {
+        let put = || Response::ResponsePut(PutResponse::default());
+        let range = || Response::ResponseRange(Default::default());
+        let nested = || Response::ResponseTxn(txn(vec![range(), put()]));
+        let mut operations = Operations::default();
+        operations.add(&Answer::Put(PutResponse::default()));
+        operations.add(&Answer::Txn(txn(vec![put()])));
+        operations.add(&Answer::Txn(txn(vec![nested()])));
+        operations.add(&Answer::Txn(txn(vec![])));
+        let expected = Operations {
+            puts: 3,
+            deletes: 0,
+            ranges: 1,
+            txns: 1,
+        };
+        assert_eq!(operations, expected);
+    }
 }

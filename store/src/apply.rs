@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use proto::command::{Batch as Envelope, Command, command::Op};
 
-use crate::answer::{Answer, Answered, Refusal};
+use crate::answer::{Answer, Answered, Operations, Refusal};
 use crate::engine::{Batch, Family, StateEngine, Step};
 use crate::entry::{Entry, LogId, Payload};
 use crate::error::{Need, StoreError};
@@ -73,6 +73,7 @@ pub struct Machine {
     batch: Batch,
     scratch: Vec<u8>,
     cache: Cache,
+    operations: Operations,
     is_stopped: bool,
 }
 
@@ -105,6 +106,7 @@ impl Machine {
             applied,
             index: twin.published().clone(),
             cached_bytes: 0,
+            operations: Operations::default(),
         };
         let reader = Reader {
             view: Arc::new(ArcSwap::from_pointee(view)),
@@ -128,6 +130,7 @@ impl Machine {
             compact_revision,
             batch: Batch::default(),
             scratch: Vec::new(),
+            operations: Operations::default(),
             is_stopped: false,
         })
     }
@@ -222,6 +225,12 @@ impl Machine {
         }
         (self.applied, self.revision, self.compact_revision) =
             (applied, revision, compact_revision);
+        for answer in answers
+            .iter()
+            .filter_map(|answered| answered.outcome.as_ref().ok())
+        {
+            self.operations.add(answer);
+        }
         self.recall_missed();
         self.strip_beyond_budget();
         self.publish();
@@ -339,6 +348,7 @@ impl Machine {
             applied: self.applied,
             index,
             cached_bytes: self.twin.cached_bytes(),
+            operations: self.operations,
         }));
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use proto::command;
 use prost::Message;
+use proto::command;
 
 /// A position in the raft log. Two entries with equal ids are the same entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +62,9 @@ impl Membership {
             voters: self
                 .voters
                 .iter()
-                .map(|ids| command::membership::Voters { ids: ids.iter().copied().collect() })
+                .map(|ids| command::membership::Voters {
+                    ids: ids.iter().copied().collect(),
+                })
                 .collect(),
             members: self.members.iter().copied().collect(),
         };
@@ -73,7 +75,11 @@ impl Membership {
     pub fn decode(encoded: &[u8]) -> Result<Self, prost::DecodeError> {
         let message = command::Membership::decode(encoded)?;
         Ok(Self {
-            voters: message.voters.into_iter().map(|voters| voters.ids.into_iter().collect()).collect(),
+            voters: message
+                .voters
+                .into_iter()
+                .map(|voters| voters.ids.into_iter().collect())
+                .collect(),
             members: message.members.into_iter().collect(),
         })
     }

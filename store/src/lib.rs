@@ -40,7 +40,7 @@ pub mod reader;
 pub mod record;
 pub mod snapshot;
 
-pub use answer::{Answer, Answered, Refusal};
+pub use answer::{Answer, Answered, Operations, Refusal};
 pub use apply::{BATCH_FORMAT, FEATURE_LEVEL, Machine, Options, Outcome};
 pub use engine::StateEngine;
 pub use entry::{Entry, LogId, Membership, Payload, Vote};

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proto::etcd::etcdserverpb::{RangeRequest, TxnRequest, TxnResponse};
 
-use crate::answer::Refusal;
+use crate::answer::{Operations, Refusal};
 use crate::engine::StateEngine;
 use crate::entry::LogId;
 use crate::error::StoreError;
@@ -30,6 +30,8 @@ pub struct View {
     pub index: Index,
     /// Bytes of records held in memory.
     pub cached_bytes: usize,
+    /// What was carried out since the machine was opened.
+    pub operations: Operations,
 }
 
 /// Reads the newest and older states. Cheap to clone; any thread may use it.

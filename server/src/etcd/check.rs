@@ -322,7 +322,7 @@ mod tests {
                 ..Default::default()
             },
             RangeRequest {
-                key: key.clone(),
+                key,
                 sort_target: -1,
                 ..Default::default()
             },

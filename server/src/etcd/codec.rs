@@ -16,8 +16,10 @@ use http_body_util::BodyExt;
 use prost::Message;
 use proto::etcd::etcdserverpb::ResponseHeader;
 use store::Record;
+use tonic::Code;
 
 use super::error::{self, Status};
+use crate::metrics::{GrpcCall, GrpcMethod};
 
 /// An answer longer than this leaves in pieces of about this size.
 pub const CHUNK: usize = 128 * 1024;
@@ -93,6 +95,43 @@ impl http_body::Body for Body {
             Self::Other(other) => other.size_hint(),
             Self::Empty | Self::Message(_) | Self::Trailers | Self::List(_) => SizeHint::default(),
         }
+    }
+}
+
+/// The body of a call that streams its answer: says to the counters how the call ended.
+pub struct Counted<B> {
+    body: B,
+    call: GrpcCall<GrpcMethod>,
+}
+
+impl<B> Counted<B> {
+    /// Counts the end of `body` as that of `call`.
+    pub fn new(body: B, call: GrpcCall<GrpcMethod>) -> Self {
+        Self { body, call }
+    }
+}
+
+impl<B> http_body::Body for Counted<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { body, call } = self.get_mut();
+        let polled = Pin::new(body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(status) = frame
+                .trailers_ref()
+                .and_then(|trailers| trailers.get(&GRPC_STATUS))
+        {
+            call.ended(Code::from_bytes(status.as_bytes()));
+        }
+        polled
     }
 }
 

@@ -11,6 +11,7 @@ use store::answer::Refusal;
 use tonic::Code;
 
 use crate::node::CallError;
+use crate::watch::Refused;
 
 /// How a call ended if it did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +173,16 @@ pub const COMPRESSED: Status =
 /// The store could not be read; the cause is in the log of the node.
 pub const STORE_FAULT: Status =
     Status::fixed(Code::Internal, "holdfast: the store could not be read");
+
+/// What client libraries look for in `cancel_reason` of a watcher that was not made.
+pub const fn watch_refusal(why: Refused) -> &'static str {
+    match why {
+        Refused::Revision => "etcdserver: mvcc: required revision has been compacted",
+        Refused::EmptyRange => "mvcc: watcher range is empty",
+        Refused::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
+    }
+}
+
 /// The message is longer than the receive limit; in the words of etcd's gRPC library.
 pub fn message_too_long(length: usize, limit: usize) -> Status {
     Status::made(
@@ -320,6 +331,24 @@ mod tests {
         ];
         for (status, code, text) in table {
             assert_eq!((status.code() as i32, status.text()), (code, text));
+        }
+    }
+
+    #[test]
+    fn refused_watchers_have_etcds_reasons() {
+        let table = [
+            (
+                Refused::Revision,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (Refused::EmptyRange, "mvcc: watcher range is empty"),
+            (
+                Refused::DuplicateId,
+                "mvcc: duplicate watch ID provided on the WatchStream",
+            ),
+        ];
+        for (why, text) in table {
+            assert_eq!(watch_refusal(why), text);
         }
     }
 

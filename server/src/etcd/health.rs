@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::codec::{self, Body};
 use super::error::{self, Status};
 use super::{Context, Outcome, Service};
+use crate::metrics::GrpcMethod;
 
 /// Answers `Check`.
 pub(super) async fn check(
@@ -37,10 +38,11 @@ pub(super) async fn watch(
     _context: &Context,
     request: HealthCheckRequest,
 ) -> Result<Outcome, Status> {
+    let method = service.methods.health_watch.clone();
     let stream = if request.service.is_empty() {
-        HealthWatch::new(service.stopping.clone())
+        HealthWatch::new(service.stopping.clone(), method)
     } else {
-        HealthWatch::of_unknown_service()
+        HealthWatch::of_unknown_service(method)
     };
     Ok(Outcome::of(Body::Other(Box::pin(stream))))
 }
@@ -59,6 +61,7 @@ struct HealthWatch {
     /// Resolves when the server begins to stop.
     change: Change,
     phase: Phase,
+    method: GrpcMethod,
 }
 
 /// How far a health watch has come.
@@ -70,7 +73,7 @@ enum Phase {
 }
 
 impl HealthWatch {
-    fn new(mut stopping: watch::Receiver<bool>) -> Self {
+    fn new(mut stopping: watch::Receiver<bool>, method: GrpcMethod) -> Self {
         let change = async move {
             // A dropped sender is the end of the server, too.
             let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
@@ -79,17 +82,25 @@ impl HealthWatch {
             next: Some(ServingStatus::Serving),
             change: Box::pin(change),
             phase: Phase::Waiting,
+            method,
         }
     }
 
     /// A service that may still be registered one day, says the protocol; here none ever is.
-    fn of_unknown_service() -> Self {
+    fn of_unknown_service(method: GrpcMethod) -> Self {
         let change = Box::pin(std::future::pending());
         Self {
             next: Some(ServingStatus::ServiceUnknown),
             change,
             phase: Phase::Waiting,
+            method,
         }
+    }
+
+    fn say(&self, status: ServingStatus) -> Frame<Bytes> {
+        let frame = codec::frame(&message(status));
+        self.method.sent(frame.len());
+        Frame::data(frame)
     }
 }
 
@@ -103,16 +114,14 @@ impl http_body::Body for HealthWatch {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
         if let Some(status) = stream.next.take() {
-            return Poll::Ready(Some(Ok(Frame::data(codec::frame(&message(status))))));
+            return Poll::Ready(Some(Ok(stream.say(status))));
         }
         match stream.phase {
             Phase::Waiting => match stream.change.as_mut().poll(context) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) => {
                     stream.phase = Phase::Ending;
-                    Poll::Ready(Some(Ok(Frame::data(codec::frame(&message(
-                        ServingStatus::NotServing,
-                    ))))))
+                    Poll::Ready(Some(Ok(stream.say(ServingStatus::NotServing))))
                 }
             },
             Phase::Ending => {

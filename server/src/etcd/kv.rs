@@ -11,7 +11,8 @@ use super::codec::{self, Body, RangeFrame};
 use super::error::{self, Status};
 use super::range_stream::RangeStream;
 use super::{Context, Outcome, Service, Subject, check};
-use crate::node::CallError;
+use crate::logging;
+use crate::node::{CallError, Node};
 
 /// What a command adds to a request when it is encoded for the log, at most. The limit of `--max-request-bytes`
 /// is about the encoded command, in etcd as here.
@@ -29,7 +30,7 @@ pub(super) async fn range(
     let reader = service.node.reader();
     let answer = reader
         .range(&view, &request)
-        .map_err(|error| fault(&error))?
+        .map_err(|error| fault(&service.node, &error))?
         .map_err(|refusal| Status::from(&refusal))?;
     let frame = RangeFrame {
         header: Some(service.node.header(view.revision)),
@@ -126,10 +127,12 @@ pub(super) async fn txn(
         let view = read_point(service, context, check::is_serializable(&request)).await?;
         read_from = Some(context.elapsed());
         let reader = service.node.reader();
-        reader
+        let answer = reader
             .txn(&view, &request)
-            .map_err(|error| fault(&error))?
-            .map_err(|refusal| Status::from(&refusal))?
+            .map_err(|error| fault(&service.node, &error))?
+            .map_err(|refusal| Status::from(&refusal))?;
+        service.node.metrics().reads.lock().add_txn(&answer);
+        answer
     } else {
         check_size(service, context)?;
         match service
@@ -214,9 +217,12 @@ fn first_key(request: &TxnRequest) -> Bytes {
     }
 }
 
-/// The node stops by itself on such a fault; this is what its last readers see.
-pub(super) fn fault(error: &store::StoreError) -> Status {
-    tracing::error!(%error, "a read of the store failed");
+/// A store that cannot be read stops the node; this is what its last readers see.
+pub(super) fn fault(node: &Node, error: &store::StoreError) -> Status {
+    node.stop_for(format!(
+        "the store cannot be read: {}",
+        logging::chain(error)
+    ));
     error::STORE_FAULT
 }
 

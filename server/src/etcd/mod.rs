@@ -225,7 +225,7 @@ impl Service {
             "/etcdserverpb.KV/Compact" => {
                 Box::pin(self.unary(&methods.compact, peer, request, kv::compact)).await
             }
-            "/etcdserverpb.Watch/Watch" => Box::pin(self.watch(request)).await,
+            "/etcdserverpb.Watch/Watch" => self.watch(request),
             "/etcdserverpb.Cluster/MemberList" => {
                 Box::pin(self.unary(&methods.member_list, peer, request, cluster::member_list))
                     .await
@@ -242,7 +242,13 @@ impl Service {
             "/grpc.health.v1.Health/Watch" => {
                 Box::pin(self.unary(&methods.health_watch, peer, request, health::watch)).await
             }
-            path => codec::refuse(&unimplemented::refusal(path)),
+            path => {
+                if let Some((service, method)) = unimplemented::known(path) {
+                    let method = self.node.metrics().grpc(service, method);
+                    method.begin().ended(Code::Unimplemented);
+                }
+                codec::refuse(&unimplemented::refusal(path))
+            }
         }
     }
 
@@ -258,13 +264,10 @@ impl Service {
         M: Message + Default,
         H: AsyncFnOnce(&Self, &Context, M) -> Result<Outcome, Status>,
     {
-        method.started.inc();
+        let mut call = method.begin();
         let outcome = match self.open(method, peer, request).await {
             Ok((context, message)) => {
                 let outcome = handler(self, &context, message).await;
-                if method.is_timed() {
-                    method.took(context.elapsed());
-                }
                 match outcome {
                     // The client's own deadline has another code than the server's.
                     Err(status) if status == error::TIMEOUT && context.is_client_deadline => {
@@ -276,15 +279,20 @@ impl Service {
             Err(status) => Err(status),
         };
         match outcome {
-            Ok(outcome) => {
-                method.handled(Code::Ok);
-                if outcome.sent > 0 {
-                    method.sent(outcome.sent);
-                }
-                codec::respond(outcome.body)
+            Ok(Outcome {
+                body: Body::Other(stream),
+                ..
+            }) => {
+                let counted = codec::Counted::new(stream, call.into_owned());
+                codec::respond(Body::Other(Box::pin(counted)))
+            }
+            Ok(Outcome { body, sent }) => {
+                call.ended(Code::Ok);
+                method.sent(sent);
+                codec::respond(body)
             }
             Err(status) => {
-                method.handled(status.code());
+                call.ended(status.code());
                 codec::refuse(&status)
             }
         }
@@ -299,14 +307,15 @@ impl Service {
     ) -> Result<(Context, M), Status> {
         let client_timeout = self.metadata(request.headers())?;
         let own_timeout = self.options.request_timeout;
+        let timeout = client_timeout.map_or(own_timeout, |timeout| timeout.min(own_timeout));
         let limit = self.options.max_request_bytes + RECEIVE_SLACK;
         // The message nearly always is here with its headers; only if not, a timer guards the wait.
-        let encoded = promptly(codec::read(request.into_body(), limit), own_timeout).await??;
+        let encoded = promptly(codec::read(request.into_body(), limit), timeout).await??;
         let received = encoded.len();
         method.received(received);
         let message = M::decode(encoded).map_err(|_| error::MALFORMED)?;
         let context = Context {
-            call: Call::new(client_timeout.map_or(own_timeout, |timeout| timeout.min(own_timeout))),
+            call: Call::new(timeout),
             received,
             started: Instant::now(),
             peer: peer.address,
@@ -333,14 +342,14 @@ impl Service {
         Ok(timeout)
     }
 
-    async fn watch(&self, request: Request<Incoming>) -> Response<Body> {
+    fn watch(&self, request: Request<Incoming>) -> Response<Body> {
         let method = &self.methods.watch;
-        method.started.inc();
+        let mut call = method.begin();
         if let Err(status) = self.metadata(request.headers()) {
-            method.handled(status.code());
+            call.ended(status.code());
             return codec::refuse(&status);
         }
-        watch::serve(&self.node, request).await
+        watch::serve(&self.node, method, call.into_owned(), request)
     }
 }
 

@@ -94,7 +94,7 @@ impl RangeStream {
         let reader = self.node.reader();
         let answer = reader
             .range(&self.view, &page)
-            .map_err(|error| fault(&error))?
+            .map_err(|error| fault(&self.node, &error))?
             .map_err(|refusal| Status::from(&refusal))?;
         self.is_last = !answer.more || (is_limited && limit == left);
         if self.is_last {

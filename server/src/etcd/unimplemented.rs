@@ -45,12 +45,19 @@ pub const NOT_BUILT: [&str; 39] = [
     "/v3electionpb.Election/Resign",
 ];
 
+/// Service and method of a path that is in the list.
+pub(super) fn known(path: &str) -> Option<(&str, &str)> {
+    if !NOT_BUILT.contains(&path) {
+        return None;
+    }
+    path.strip_prefix('/')?.split_once('/')
+}
+
 /// The refusal of a path that has no arm in the dispatch.
 pub(super) fn refusal(path: &str) -> Status {
-    if NOT_BUILT.contains(&path) {
-        error::not_built(path.rsplit('/').next().unwrap_or(path))
-    } else {
-        error::unknown_method(path)
+    match known(path) {
+        Some((_, method)) => error::not_built(method),
+        None => error::unknown_method(path),
     }
 }
 

@@ -19,12 +19,11 @@ use proto::etcd::etcdserverpb::watch_create_request::FilterType;
 use proto::etcd::etcdserverpb::watch_request::RequestUnion;
 use proto::etcd::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 
-use super::codec::{self, Body, PREFIX};
+use super::codec::{self, Body, Counted, PREFIX};
 use super::error::{self, Status};
+use crate::metrics::{GrpcCall, GrpcMethod};
 use crate::node::Node;
-use crate::watch::{
-    Create, End, Events, Hub, Identity, Item, KeyRange, NoticeKind, Refused, Stream, Taken,
-};
+use crate::watch::{Create, End, Events, Hub, Identity, Item, KeyRange, NoticeKind, Stream, Taken};
 
 /// A data frame is closed once it is this long.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -36,11 +35,14 @@ const WATCH_ID: u8 = 0x10;
 const FRAGMENT: [u8; 2] = [0x38, 0x01];
 
 /// Answers a Watch call. What the request's metadata asks was checked by the caller.
-pub async fn serve(node: &Node, request: Request<Incoming>) -> Response<Body> {
-    codec::respond(Body::Other(Box::pin(Call::new(
-        request.into_body(),
-        node.hub(),
-    ))))
+pub(super) fn serve(
+    node: &Node,
+    method: &GrpcMethod,
+    counted: GrpcCall<GrpcMethod>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let call = Call::new(request.into_body(), node.hub(), method.clone());
+    codec::respond(Body::Other(Box::pin(Counted::new(call, counted))))
 }
 
 /// One stream: the request body that it reads and the response body that it is.
@@ -58,14 +60,15 @@ pub struct Call<B> {
     /// How the call ends once everything is written.
     failure: Option<Status>,
     has_ended: bool,
+    method: GrpcMethod,
 }
 
 impl<B> Call<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    /// Opens a stream of the hub for a request body.
-    pub fn new(inbound: B, hub: &Hub) -> Self {
+    /// Opens a stream of the hub for a request body. `method` counts messages, not the call.
+    pub fn new(inbound: B, hub: &Hub, method: GrpcMethod) -> Self {
         Self {
             inbound: Some(inbound),
             unread: BytesMut::new(),
@@ -75,6 +78,7 @@ where
             shared: VecDeque::new(),
             failure: None,
             has_ended: false,
+            method,
         }
     }
 
@@ -117,6 +121,7 @@ where
             if self.unread.len() < PREFIX + length {
                 break;
             }
+            self.method.received(length);
             self.unread.advance(PREFIX);
             let message = self.unread.split_to(length).freeze();
             let request = WatchRequest::decode(message).map_err(|_| error::MALFORMED)?;
@@ -140,6 +145,7 @@ where
             return None;
         }
         let mut buffer = BytesMut::with_capacity(self.planned());
+        let mut responses = 0;
         while buffer.len() < FRAME_BYTES && self.shared.is_empty() {
             let Some(item) = self.items.front() else {
                 break;
@@ -149,6 +155,7 @@ where
                     let message = response(self.stream.identity(), notice);
                     codec::put_prefix(&mut buffer, message.encoded_len());
                     message.encode_raw(&mut buffer);
+                    responses += 1;
                     true
                 }
                 Item::Events(events) => {
@@ -159,6 +166,7 @@ where
                             head.put(&mut buffer, *watch_id, body.len());
                             buffer.put_slice(body);
                             self.done += 1;
+                            responses += 1;
                             if buffer.len() >= FRAME_BYTES {
                                 break;
                             }
@@ -167,6 +175,7 @@ where
                         head.put(&mut buffer, *watch_id, events.payload.len());
                         self.shared.extend(events.payload.parts().iter().cloned());
                         self.done += 1;
+                        responses += 1;
                     }
                     self.done == events.watch_ids.len()
                 }
@@ -181,6 +190,8 @@ where
         if self.items.is_empty() && self.items.capacity() > 16 {
             self.items = VecDeque::new();
         }
+        let shared: usize = self.shared.iter().map(Bytes::len).sum();
+        self.method.sent_many(responses, buffer.len() + shared);
         Some(buffer.freeze())
     }
 
@@ -312,7 +323,7 @@ fn response(identity: &Identity, notice: &crate::watch::Notice) -> WatchResponse
         NoticeKind::Refused(why) => {
             response.created = true;
             response.canceled = true;
-            response.cancel_reason = reason(why).to_owned();
+            response.cancel_reason = error::watch_refusal(why).to_owned();
         }
         NoticeKind::Canceled => response.canceled = true,
         NoticeKind::Compacted(revision) => {
@@ -322,15 +333,6 @@ fn response(identity: &Identity, notice: &crate::watch::Notice) -> WatchResponse
         NoticeKind::Progress => {}
     }
     response
-}
-
-/// What client libraries look for in `cancel_reason`.
-fn reason(why: Refused) -> &'static str {
-    match why {
-        Refused::Revision => "etcdserver: mvcc: required revision has been compacted",
-        Refused::EmptyRange => "mvcc: watcher range is empty",
-        Refused::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
-    }
 }
 
 fn understand(request: RequestUnion) -> Option<crate::watch::Request> {

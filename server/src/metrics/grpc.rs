@@ -1,7 +1,8 @@
 //! Counters of each gRPC method, under the names of the Go middleware that etcd uses.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use prometheus::{Histogram, IntCounter};
 use tonic::Code;
@@ -115,8 +116,7 @@ const CODES: [&str; 17] = [
 /// The counters of one method: no name is looked up on the path of a request.
 #[derive(Clone)]
 pub struct GrpcMethod {
-    /// Calls begun.
-    pub started: IntCounter,
+    started: IntCounter,
     messages_received: IntCounter,
     messages_sent: IntCounter,
     bytes_received: IntCounter,
@@ -125,10 +125,55 @@ pub struct GrpcMethod {
     handling: Option<Histogram>,
 }
 
+/// A call that has begun, and whose end is counted whatever it is: one that is dropped was canceled.
+pub struct GrpcCall<M: Borrow<GrpcMethod>> {
+    /// None once the end is counted.
+    method: Option<M>,
+    began: Option<Instant>,
+}
+
+impl<M: Borrow<GrpcMethod>> GrpcCall<M> {
+    /// The call ended with a code; only the first end counts.
+    pub fn ended(&mut self, code: Code) {
+        if let Some(method) = self.method.take() {
+            let method = method.borrow();
+            method.handled[code as usize].inc();
+            if let (Some(handling), Some(began)) = (&method.handling, self.began) {
+                handling.observe(began.elapsed().as_secs_f64());
+            }
+        }
+    }
+}
+
+impl GrpcCall<&GrpcMethod> {
+    /// The same call, now for as long as its answer streams.
+    pub fn into_owned(mut self) -> GrpcCall<GrpcMethod> {
+        GrpcCall {
+            method: self.method.take().cloned(),
+            began: self.began,
+        }
+    }
+}
+
+impl<M: Borrow<GrpcMethod>> Drop for GrpcCall<M> {
+    fn drop(&mut self) {
+        self.ended(Code::Cancelled);
+    }
+}
+
 impl GrpcMethod {
-    /// A call ended with a code.
-    pub fn handled(&self, code: Code) {
-        self.handled[code as usize].inc();
+    /// A call begins.
+    pub fn begin(&self) -> GrpcCall<&Self> {
+        self.started.inc();
+        GrpcCall {
+            method: Some(self),
+            began: self.handling.is_some().then(Instant::now),
+        }
+    }
+
+    /// Calls that succeeded.
+    pub fn succeeded(&self) -> u64 {
+        self.handled[Code::Ok as usize].get()
     }
 
     /// A message of so many bytes came in.
@@ -139,20 +184,13 @@ impl GrpcMethod {
 
     /// A message of so many bytes went out.
     pub fn sent(&self, bytes: usize) {
-        self.messages_sent.inc();
+        self.sent_many(1, bytes);
+    }
+
+    /// So many messages went out, of so many bytes together.
+    pub fn sent_many(&self, messages: usize, bytes: usize) {
+        self.messages_sent.inc_by(messages as u64);
         self.bytes_sent.inc_by(bytes as u64);
-    }
-
-    /// Whether [`GrpcMethod::took`] keeps anything: if not, spare the clock.
-    pub fn is_timed(&self) -> bool {
-        self.handling.is_some()
-    }
-
-    /// A call took so long.
-    pub fn took(&self, duration: Duration) {
-        if let Some(handling) = &self.handling {
-            handling.observe(duration.as_secs_f64());
-        }
     }
 }
 
@@ -247,6 +285,22 @@ fn unknown() -> GrpcMethod {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_is_counted_once_at_its_end_and_as_canceled_if_it_is_dropped() {
+        let method = unknown();
+        let codes = || method.handled.each_ref().map(IntCounter::get);
+        let mut call = method.begin();
+        assert_eq!((method.started.get(), codes().iter().sum()), (1, 0));
+        call.ended(Code::OutOfRange);
+        drop(call);
+        assert_eq!(codes()[Code::OutOfRange as usize], 1);
+        let streaming = method.begin().into_owned();
+        assert_eq!(codes().iter().sum::<u64>(), 1);
+        drop(streaming);
+        assert_eq!(codes()[Code::Cancelled as usize], 1);
+        assert_eq!(codes().iter().sum::<u64>(), 2);
+    }
 
     #[test]
     fn codes_are_in_the_order_of_their_numbers() {

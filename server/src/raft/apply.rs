@@ -58,7 +58,9 @@ impl Jobs {
         if self.queue.push(job(done)).is_err() {
             return Err(io::Error::other("the apply worker ended"));
         }
-        ended.await.unwrap_or_else(|_| Err(io::Error::other("the apply worker ended")))
+        ended
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the apply worker ended")))
     }
 
     /// Flushes the state, as the last thing before the node ends.
@@ -67,7 +69,9 @@ impl Jobs {
         let (ended, end) = oneshot::channel();
         // Consensus has ended, but entries that it handed out may still be on their way: none may follow the flush.
         let result = match self.queue.finish(Job::Flush { done, ended }) {
-            Ok(()) => end.await.unwrap_or_else(|_| Err(io::Error::other("the apply worker ended"))),
+            Ok(()) => end
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other("the apply worker ended"))),
             Err(_) => Err(io::Error::other("the apply worker ended")),
         };
         if let Err(error) = result {
@@ -97,12 +101,21 @@ impl ApplyWorker {
     /// A worker and the way to it.
     pub fn new(machine: Machine, core: Arc<Core>) -> (Self, Jobs) {
         let queue = Queue::new();
-        (Self { machine, core, queue: queue.clone(), is_warming: true }, Jobs { queue })
+        (
+            Self {
+                machine,
+                core,
+                queue: queue.clone(),
+                is_warming: true,
+            },
+            Jobs { queue },
+        )
     }
 
     fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let outcome = self.machine.apply(entries)?;
-        self.core.set_applied(self.machine.applied(), self.machine.membership());
+        self.core
+            .set_applied(self.machine.applied(), self.machine.membership());
         self.core.answer(outcome.answers);
         if !outcome.changes.is_empty() {
             self.core.hub.publish(outcome.changes);
@@ -113,7 +126,8 @@ impl ApplyWorker {
     /// A fault of the state machine cannot be worked around: what it did not apply, it must not skip.
     fn ended(&self, done: Done, result: Result<(), StoreError>) {
         if let Err(error) = &result {
-            self.core.stop_for(format!("the state machine failed: {error}"));
+            self.core
+                .stop_for(format!("the state machine failed: {error}"));
         }
         // A closed channel means that openraft stopped already.
         let _ = done.send(result.map_err(io::Error::other));
@@ -124,7 +138,8 @@ impl ApplyWorker {
             Ok(loaded) => self.is_warming = loaded > 0,
             Err(error) => {
                 self.is_warming = false;
-                self.core.stop_for(format!("the state machine failed: {error}"));
+                self.core
+                    .stop_for(format!("the state machine failed: {error}"));
             }
         }
     }
@@ -145,7 +160,8 @@ impl ApplyWorker {
             }
             Job::Install { source, done } => {
                 let result = self.machine.install(&*source);
-                self.core.set_applied(self.machine.applied(), self.machine.membership());
+                self.core
+                    .set_applied(self.machine.applied(), self.machine.membership());
                 self.ended(done, result);
             }
         }

@@ -120,7 +120,8 @@ impl Core {
                 current.1 = membership.clone();
             }
         }
-        self.applied_index.store(applied.map_or(0, |id| id.index), Ordering::Release);
+        self.applied_index
+            .store(applied.map_or(0, |id| id.index), Ordering::Release);
         self.applied_waker.wake();
     }
 
@@ -144,7 +145,8 @@ impl Core {
 
     /// Hands answers to those who wait here for them.
     pub(crate) fn answer(&self, answers: Vec<Answered>) {
-        self.applied_commands.fetch_add(answers.len() as u64, Ordering::Relaxed);
+        self.applied_commands
+            .fetch_add(answers.len() as u64, Ordering::Relaxed);
         let now = self.clock.now();
         let mut bulk = Bulk::default();
         let mut entry: Option<(std::vec::IntoIter<Option<Waiter>>, Duration, Duration)> = None;
@@ -155,14 +157,21 @@ impl Core {
                 continue;
             }
             // The commands of one entry are numbered without gaps and applied in that order.
-            if answered.sequence != next || entry.as_ref().is_none_or(|(rest, ..)| rest.len() == 0) {
-                entry = self.pending.lock().remove(&answered.sequence).map(|pending| {
-                    let committed = pending.committed.max(pending.proposed);
-                    (pending.waiters.into_iter(), pending.proposed, committed)
-                });
+            if answered.sequence != next || entry.as_ref().is_none_or(|(rest, ..)| rest.len() == 0)
+            {
+                entry = self
+                    .pending
+                    .lock()
+                    .remove(&answered.sequence)
+                    .map(|pending| {
+                        let committed = pending.committed.max(pending.proposed);
+                        (pending.waiters.into_iter(), pending.proposed, committed)
+                    });
             }
             next = answered.sequence + 1;
-            let Some((rest, proposed, committed)) = &mut entry else { continue };
+            let Some((rest, proposed, committed)) = &mut entry else {
+                continue;
+            };
             if let Some(Some(waiter)) = rest.next() {
                 let stages = [
                     proposed.saturating_sub(waiter.since),
@@ -178,11 +187,19 @@ impl Core {
 
     /// Gives up on the commands of an entry.
     pub(crate) fn fail(&self, first: u64, error: &CallError) {
-        let Some(pending) = self.pending.lock().remove(&first) else { return };
+        let Some(pending) = self.pending.lock().remove(&first) else {
+            return;
+        };
         let mut bulk = Bulk::default();
         for waiter in pending.waiters.into_iter().flatten() {
             self.proposals.count_failed();
-            bulk.add(waiter.reply, Proposed { result: Err(error.clone()), stages: [Duration::ZERO; 3] });
+            bulk.add(
+                waiter.reply,
+                Proposed {
+                    result: Err(error.clone()),
+                    stages: [Duration::ZERO; 3],
+                },
+            );
         }
         bulk.send();
     }
@@ -207,7 +224,13 @@ impl Core {
                     && let Some(waiter) = waiter.take()
                 {
                     self.proposals.count_failed();
-                    bulk.add(waiter.reply, Proposed { result: Err(CallError::Timeout), stages: [Duration::ZERO; 3] });
+                    bulk.add(
+                        waiter.reply,
+                        Proposed {
+                            result: Err(CallError::Timeout),
+                            stages: [Duration::ZERO; 3],
+                        },
+                    );
                 }
             }
         }
@@ -218,7 +241,12 @@ impl Core {
 
     /// How many commands wait for an answer.
     pub(crate) fn pending_commands(&self) -> usize {
-        self.pending.lock().values().map(|pending| pending.waiters.len()).sum::<usize>() + self.proposals.len()
+        self.pending
+            .lock()
+            .values()
+            .map(|pending| pending.waiters.len())
+            .sum::<usize>()
+            + self.proposals.len()
     }
 
     /// The node cannot go on: says why once, and lets nobody wait.

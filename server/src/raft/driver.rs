@@ -71,7 +71,9 @@ pub enum StartError {
     #[error("cannot start a thread")]
     Thread(#[from] io::Error),
     /// The state on disk and the log do not fit each other.
-    #[error("the state on disk has applied log entry {applied}, but the log ends at {last}: one of them was copied back or lost; restore both from the same time")]
+    #[error(
+        "the state on disk has applied log entry {applied}, but the log ends at {last}: one of them was copied back or lost; restore both from the same time"
+    )]
     AheadOfLog {
         /// The newest entry in the state.
         applied: u64,
@@ -79,7 +81,9 @@ pub enum StartError {
         last: u64,
     },
     /// The log no longer holds what the state still needs.
-    #[error("the log begins after entry {purged}, but the state on disk ends at {applied}: the state was copied back or lost; restore both from the same time")]
+    #[error(
+        "the log begins after entry {purged}, but the state on disk ends at {applied}: the state was copied back or lost; restore both from the same time"
+    )]
     BehindLog {
         /// The newest entry in the state.
         applied: u64,
@@ -139,14 +143,25 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         hub: options.hub,
         engine: options.engine,
         metrics: options.metrics,
-        applied: (options.machine.applied(), options.machine.membership().clone()),
+        applied: (
+            options.machine.applied(),
+            options.machine.membership().clone(),
+        ),
     });
     let (apply, jobs) = ApplyWorker::new(options.machine, core.clone());
-    options.exec.start("wal", Box::new(LogWork(options.log_worker)));
+    options
+        .exec
+        .start("wal", Box::new(LogWork(options.log_worker)));
     options.exec.start("apply", Box::new(apply));
 
-    let config = config(options.cluster_id, options.election_timeout, options.heartbeat);
-    let config = config.validate().map_err(|error| StartError::Consensus(error.to_string()))?;
+    let config = config(
+        options.cluster_id,
+        options.election_timeout,
+        options.heartbeat,
+    );
+    let config = config
+        .validate()
+        .map_err(|error| StartError::Consensus(error.to_string()))?;
     let raft = RaftOf::<R>::new(
         options.member_id,
         Arc::new(config),
@@ -157,16 +172,29 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     .await
     .map_err(|error| StartError::Consensus(error.to_string()))?;
 
-    let initialized = raft.is_initialized().await.map_err(|error| StartError::Consensus(error.to_string()))?;
+    let initialized = raft
+        .is_initialized()
+        .await
+        .map_err(|error| StartError::Consensus(error.to_string()))?;
     if initialized {
         // A member that is alone needs nobody's vote: it need not wait for an election timeout.
-        let alone = raft.metrics().borrow_watched().membership_config.voter_ids().eq([options.member_id]);
+        let alone = raft
+            .metrics()
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .eq([options.member_id]);
         if alone {
-            raft.trigger().elect(false).await.map_err(|error| StartError::Consensus(error.to_string()))?;
+            raft.trigger()
+                .elect(false)
+                .await
+                .map_err(|error| StartError::Consensus(error.to_string()))?;
         }
     } else {
         let members = BTreeSet::from([options.member_id]);
-        raft.initialize(members).await.map_err(|error| StartError::Consensus(error.to_string()))?;
+        raft.initialize(members)
+            .await
+            .map_err(|error| StartError::Consensus(error.to_string()))?;
     }
 
     let driver = Arc::new(Driver::<R> {
@@ -193,20 +221,26 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
 
 /// Starts a node on a tokio runtime and thread of its own: consensus must not wait behind connections.
 pub fn run_tokio(options: NodeOptions) -> Result<Node, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (started, result) = std::sync::mpsc::channel();
-    std::thread::Builder::new().name("raft".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            let node = start::<openraft::impls::TokioRuntime>(options).await;
-            let stopped = node.as_ref().ok().map(Node::stopped);
-            // The receiver waits below.
-            let _ = started.send(node);
-            if let Some(stopped) = stopped {
-                stopped.await;
-            }
-        });
-    })?;
-    result.recv().unwrap_or_else(|_| Err(StartError::Consensus("its thread ended".to_owned())))
+    std::thread::Builder::new()
+        .name("raft".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let node = start::<openraft::impls::TokioRuntime>(options).await;
+                let stopped = node.as_ref().ok().map(Node::stopped);
+                // The receiver waits below.
+                let _ = started.send(node);
+                if let Some(stopped) = stopped {
+                    stopped.await;
+                }
+            });
+        })?;
+    result
+        .recv()
+        .unwrap_or_else(|_| Err(StartError::Consensus("its thread ended".to_owned())))
 }
 
 fn config(cluster_id: u64, election: Duration, heartbeat: Duration) -> openraft::Config {
@@ -282,7 +316,9 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
         }
         if metrics.changed().await.is_err() {
             if !driver.stopping.load(Ordering::Acquire) {
-                driver.core.stop_for("consensus ended by itself; the lines before say why".to_owned());
+                driver
+                    .core
+                    .stop_for("consensus ended by itself; the lines before say why".to_owned());
             }
             return;
         }
@@ -298,11 +334,17 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
         let (snapshot, applied) = {
             let receiver = driver.raft.metrics();
             let metrics = receiver.borrow_watched();
-            (metrics.snapshot, metrics.last_applied.map_or(0, |id| id.index))
+            (
+                metrics.snapshot,
+                metrics.last_applied.map_or(0, |id| id.index),
+            )
         };
         let flushed = snapshot.map_or(0, |id| id.index);
         // One flush at a time: the next is asked for when the last one has a name.
-        if asked <= flushed && applied > flushed && driver.log.bytes_since(flushed) > driver.flush_log_bytes {
+        if asked <= flushed
+            && applied > flushed
+            && driver.log.bytes_since(flushed) > driver.flush_log_bytes
+        {
             asked = applied;
             if driver.raft.trigger().snapshot().await.is_err() {
                 return;
@@ -328,7 +370,11 @@ impl<R: AsyncRuntime> Driver<R> {
         let (mut low, mut high) = (first, flushed);
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            if self.log.bytes_since(middle) >= self.keep_log_bytes { low = middle } else { high = middle - 1 }
+            if self.log.bytes_since(middle) >= self.keep_log_bytes {
+                low = middle
+            } else {
+                high = middle - 1
+            }
         }
         (low > first).then_some(low)
     }
@@ -345,10 +391,18 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             leader: metrics.current_leader.unwrap_or(0),
             is_leader: metrics.state == ServerState::Leader,
             has_leader: metrics.current_leader.is_some(),
-            is_learner: metrics.membership_config.membership().learner_ids().any(|id| id == member_id),
+            is_learner: metrics
+                .membership_config
+                .membership()
+                .learner_ids()
+                .any(|id| id == member_id),
             term: metrics.current_term,
             last_index: metrics.last_log_index.unwrap_or(0),
-            committed_index: self.log.committed().map_or(0, |id| id.index).max(self.core.applied_index()),
+            committed_index: self
+                .log
+                .committed()
+                .map_or(0, |id| id.index)
+                .max(self.core.applied_index()),
             applied_index: self.core.applied_index(),
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
             failed_proposals: self.core.proposals.failed(),
@@ -359,8 +413,13 @@ impl<R: AsyncRuntime> Control for Driver<R> {
 
     fn shutdown(&self) -> BoxFuture<()> {
         self.stopping.store(true, Ordering::Release);
-        let (raft, core, jobs, log, exec) =
-            (self.raft.clone(), self.core.clone(), self.jobs.clone(), self.log.clone(), self.exec.clone());
+        let (raft, core, jobs, log, exec) = (
+            self.raft.clone(),
+            self.core.clone(),
+            self.jobs.clone(),
+            self.log.clone(),
+            self.exec.clone(),
+        );
         Box::pin(async move {
             core.proposals.close(&CallError::Stopped);
             if let Err(error) = raft.shutdown().await {

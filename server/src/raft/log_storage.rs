@@ -14,7 +14,9 @@ use store::log::Log;
 use tokio::sync::oneshot;
 
 use super::Core;
-use super::types::{RaftEntry, Types, raft_entry, raft_id, raft_vote, store_entry, store_id, store_vote};
+use super::types::{
+    RaftEntry, Types, raft_entry, raft_id, raft_vote, store_entry, store_id, store_vote,
+};
 
 /// What one read of the log holds in memory at most when it is streamed.
 const READ_BYTES: usize = 4 << 20;
@@ -44,7 +46,9 @@ impl LogStorage {
         let (done, synced) = oneshot::channel();
         // A closed channel means that openraft gave up waiting; there is nobody to tell.
         change(&self.log, Box::new(move |result| drop(done.send(result))));
-        synced.await.unwrap_or_else(|_| Err(io::Error::other("the log writer ended")))
+        synced
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the log writer ended")))
     }
 }
 
@@ -62,7 +66,10 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogReader {
         Ok(entries.into_iter().map(raft_entry).collect())
     }
 
-    async fn entries_stream<B>(&mut self, range: B) -> impl Stream<Item = Result<RaftEntry, io::Error>> + OptionalSend
+    async fn entries_stream<B>(
+        &mut self,
+        range: B,
+    ) -> impl Stream<Item = Result<RaftEntry, io::Error>> + OptionalSend
     where
         B: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -82,7 +89,13 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogReader {
                     }
                     Ok(entries) => {
                         let next = next + entries.len() as u64;
-                        Some((entries.into_iter().map(|entry| Ok(raft_entry(entry))).collect(), next))
+                        Some((
+                            entries
+                                .into_iter()
+                                .map(|entry| Ok(raft_entry(entry)))
+                                .collect(),
+                            next,
+                        ))
                     }
                     Err(error) => Some((vec![Err(damaged(error))], end)),
                 }
@@ -95,7 +108,11 @@ impl<R: AsyncRuntime> RaftLogReader<Types<R>> for LogReader {
         Ok(self.log.vote().and_then(raft_vote))
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<RaftEntry>, io::Error> {
         let entries = self.log.entries(start..end, READ_BYTES).map_err(damaged)?;
         Ok(entries.into_iter().map(raft_entry).collect())
     }
@@ -125,11 +142,16 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types<R>>, io::Error> {
         let last_purged_log_id = self.log.last_purged().map(raft_id);
-        Ok(LogState { last_purged_log_id, last_log_id: self.log.last().map(raft_id).or(last_purged_log_id) })
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id: self.log.last().map(raft_id).or(last_purged_log_id),
+        })
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        LogReader { log: self.log.clone() }
+        LogReader {
+            log: self.log.clone(),
+        }
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<Types<R>>) -> Result<(), io::Error> {
@@ -137,7 +159,10 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
         self.durably(|log, done| log.save_vote(vote, done)).await
     }
 
-    async fn save_committed(&mut self, committed: Option<LogIdOf<Types<R>>>) -> Result<(), io::Error> {
+    async fn save_committed(
+        &mut self,
+        committed: Option<LogIdOf<Types<R>>>,
+    ) -> Result<(), io::Error> {
         if let Some(committed) = committed {
             self.log.save_committed(store_id(&committed));
         }
@@ -148,7 +173,11 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
         Ok(self.log.committed().map(raft_id))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<R>>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<Types<R>>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -162,7 +191,9 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
                     match &result {
                         Ok(()) => core.synced_waker.wake(),
                         // Never retried: the kernel may have dropped the pages it could not write.
-                        Err(error) => core.stop_for(format!("the raft log cannot be written: {error}")),
+                        Err(error) => {
+                            core.stop_for(format!("the raft log cannot be written: {error}"))
+                        }
                     }
                 }
                 callback.io_completed(result);
@@ -177,10 +208,12 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
         if last.is_some_and(|last| last.index + 1 >= self.log.range().end) {
             return Ok(());
         }
-        self.durably(|log, done| log.truncate_after(last, done)).await
+        self.durably(|log, done| log.truncate_after(last, done))
+            .await
     }
 
     async fn purge(&mut self, upto: LogIdOf<Types<R>>) -> Result<(), io::Error> {
-        self.durably(|log, done| log.purge(store_id(&upto), done)).await
+        self.durably(|log, done| log.purge(store_id(&upto), done))
+            .await
     }
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AsyncRuntime, OptionalSend};
 
@@ -19,7 +21,10 @@ pub(super) struct Peer(u64);
 
 impl Peer {
     fn unreachable<R: AsyncRuntime>(&self) -> Unreachable<Types<R>> {
-        Unreachable::from_string(format!("no link to member {:x}: this node runs a one-member cluster", self.0))
+        Unreachable::from_string(format!(
+            "no link to member {:x}: this node runs a one-member cluster",
+            self.0
+        ))
     }
 }
 

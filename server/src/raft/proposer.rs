@@ -25,8 +25,8 @@ use crate::shard::{Bulk, Reply, Waiting, reply};
 const FORMAT: u32 = 1;
 /// Feature level that this version writes; raised when a command is added.
 const FEATURE_LEVEL: u32 = 1;
-/// Entries on their way into the log. One would leave the disk idle while the next is encoded; more
-/// would only make the entries smaller.
+/// Entries on their way into the log. With one, all that comes while it is written and synced shares the next:
+/// larger entries are worth more than a disk that never idles (measured: 19.5 us server CPU a put, 24 us with two).
 const MAX_IN_FLIGHT: usize = 1;
 /// An entry is closed once it is this large, so that replication and apply go in steps.
 const MAX_ENTRY_BYTES: usize = 1 << 20;
@@ -61,7 +61,12 @@ struct Queue {
 
 impl Proposals {
     /// Queues a command; the future resolves with its answer.
-    pub(crate) fn submit(&self, command: Command, now: Duration, timeout: Duration) -> Result<Waiting<Proposed>, CallError> {
+    pub(crate) fn submit(
+        &self,
+        command: Command,
+        now: Duration,
+        timeout: Duration,
+    ) -> Result<Waiting<Proposed>, CallError> {
         let bytes = command.encoded_len();
         let (reply, waiting) = reply();
         let was_empty = {
@@ -75,7 +80,14 @@ impl Proposals {
                 return Err(CallError::TooManyRequests);
             }
             queue.bytes += bytes;
-            queue.commands.push((command, Waiter { reply, since: now, deadline: now + timeout }));
+            queue.commands.push((
+                command,
+                Waiter {
+                    reply,
+                    since: now,
+                    deadline: now + timeout,
+                },
+            ));
             queue.commands.len() == 1
         };
         // With commands in flight the proposer looks again by itself when there is room.
@@ -108,7 +120,13 @@ impl Proposals {
         let mut bulk = Bulk::default();
         for (_, waiter) in commands {
             self.count_failed();
-            bulk.add(waiter.reply, Proposed { result: Err(error.clone()), stages: [Duration::ZERO; 3] });
+            bulk.add(
+                waiter.reply,
+                Proposed {
+                    result: Err(error.clone()),
+                    stages: [Duration::ZERO; 3],
+                },
+            );
         }
         bulk.send();
         self.waker.wake();
@@ -119,16 +137,32 @@ impl Proposals {
         let mut bulk = Bulk::default();
         {
             let mut queue = self.queue.lock();
-            if queue.commands.iter().all(|(_, waiter)| waiter.deadline > now) {
+            if queue
+                .commands
+                .iter()
+                .all(|(_, waiter)| waiter.deadline > now)
+            {
                 return;
             }
-            let (late, rest) = std::mem::take(&mut queue.commands).into_iter().partition(|(_, waiter)| waiter.deadline <= now);
+            let (late, rest) = std::mem::take(&mut queue.commands)
+                .into_iter()
+                .partition(|(_, waiter)| waiter.deadline <= now);
             queue.commands = rest;
-            queue.bytes = queue.commands.iter().map(|(command, _)| command.encoded_len()).sum();
+            queue.bytes = queue
+                .commands
+                .iter()
+                .map(|(command, _)| command.encoded_len())
+                .sum();
             let late: Vec<(Command, Waiter)> = late;
             for (_, waiter) in late {
                 self.count_failed();
-                bulk.add(waiter.reply, Proposed { result: Err(CallError::Timeout), stages: [Duration::ZERO; 3] });
+                bulk.add(
+                    waiter.reply,
+                    Proposed {
+                        result: Err(CallError::Timeout),
+                        stages: [Duration::ZERO; 3],
+                    },
+                );
             }
         }
         bulk.send();
@@ -190,7 +224,12 @@ pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
         let encoded = Commands(batch.encode_to_vec().into());
         core.expect(first, waiters);
         core.proposals.in_flight.fetch_add(1, Ordering::SeqCst);
-        let responder = Responder { core: core.clone(), first, in_flight: true, error: error_of::<R> };
+        let responder = Responder {
+            core: core.clone(),
+            first,
+            in_flight: true,
+            error: error_of::<R>,
+        };
         if let Err(error) = raft.client_write_ff(encoded, Some(responder)).await {
             core.stop_for(format!("consensus ended: {error}"));
             return;
@@ -221,7 +260,9 @@ impl<T> Drop for Responder<T> {
     }
 }
 
-impl<R: AsyncRuntime, T: OptionalSend + 'static> openraft::raft::responder::Responder<Types<R>, T> for Responder<T> {
+impl<R: AsyncRuntime, T: OptionalSend + 'static> openraft::raft::responder::Responder<Types<R>, T>
+    for Responder<T>
+{
     fn on_commit(&mut self, _: RaftLogId) {
         self.core.committed(self.first);
         self.landed();

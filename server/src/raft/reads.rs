@@ -38,14 +38,21 @@ struct Waiter {
 
 impl Reads {
     /// Joins the next round.
-    pub(crate) fn submit(&self, now: Duration, timeout: Duration) -> Result<Waiting<Outcome>, CallError> {
+    pub(crate) fn submit(
+        &self,
+        now: Duration,
+        timeout: Duration,
+    ) -> Result<Waiting<Outcome>, CallError> {
         let (reply, waiting) = reply();
         let wake = {
             let mut state = self.state.lock();
             if let Some(error) = &state.closed {
                 return Err(error.clone());
             }
-            state.waiting.push(Waiter { reply, deadline: now + timeout });
+            state.waiting.push(Waiter {
+                reply,
+                deadline: now + timeout,
+            });
             // While a round is under way the batcher looks again by itself when it ends.
             state.waiting.len() == 1 && state.round.is_empty()
         };
@@ -70,7 +77,10 @@ impl Reads {
     pub(crate) fn expire(&self, now: Duration) {
         let late = {
             let mut state = self.state.lock();
-            let mut late: Vec<Waiter> = state.waiting.extract_if(.., |waiter| waiter.deadline <= now).collect();
+            let mut late: Vec<Waiter> = state
+                .waiting
+                .extract_if(.., |waiter| waiter.deadline <= now)
+                .collect();
             late.extend(state.round.extract_if(.., |waiter| waiter.deadline <= now));
             late
         };
@@ -117,11 +127,14 @@ pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
 }
 
 async fn confirm<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) -> Outcome {
-    let point = raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
-        RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => CallError::NoLeader,
-        RaftError::APIError(_) => CallError::LeaderChanged,
-        RaftError::Fatal(_) => CallError::Stopped,
-    })?;
+    let point = raft
+        .get_read_linearizer(ReadPolicy::ReadIndex)
+        .await
+        .map_err(|error| match error {
+            RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => CallError::NoLeader,
+            RaftError::APIError(_) => CallError::LeaderChanged,
+            RaftError::Fatal(_) => CallError::Stopped,
+        })?;
     let index = point.read_log_id().index();
     std::future::poll_fn(|context| {
         core.applied_waker.register(context.waker());

@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use super::apply::{Job, Jobs};
-use super::types::{RaftLogId, RaftStoredMembership, Types, raft_id, raft_stored_membership, store_entry};
+use super::types::{
+    RaftLogId, RaftStoredMembership, Types, raft_id, raft_stored_membership, store_entry,
+};
 
 /// Entries given to the apply worker at once, in bytes: bounds what a long replay holds in memory.
 const APPLY_BYTES: usize = 4 << 20;
@@ -46,11 +48,17 @@ impl StateMachine {
     }
 
     async fn apply_now(&self, entries: Vec<Entry>) -> Result<(), io::Error> {
-        let Some(last) = entries.last().map(|entry| entry.id.index) else { return Ok(()) };
+        let Some(last) = entries.last().map(|entry| entry.id.index) else {
+            return Ok(());
+        };
         if let Some(log) = &self.log {
             std::future::poll_fn(|context| {
                 self.core.synced_waker.register(context.waker());
-                if log.synced_index().is_some_and(|synced| synced >= last) { Poll::Ready(()) } else { Poll::Pending }
+                if log.synced_index().is_some_and(|synced| synced >= last) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             })
             .await;
         }
@@ -62,7 +70,9 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
     type SnapshotData = SnapshotHandle;
     type SnapshotBuilder = SnapshotBuilder;
 
-    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
         let (applied, membership) = self.core.applied();
         Ok((applied.map(raft_id), raft_stored_membership(&membership)))
     }
@@ -95,7 +105,10 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { core: self.core.clone(), jobs: self.jobs.clone() }
+        SnapshotBuilder {
+            core: self.core.clone(),
+            jobs: self.jobs.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -103,10 +116,17 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
         _: &SnapshotMetaOf<Types<R>>,
         snapshot: SnapshotHandle,
     ) -> Result<(), io::Error> {
-        self.jobs.run(|done| Job::Install { source: snapshot.engine, done }).await
+        self.jobs
+            .run(|done| Job::Install {
+                source: snapshot.engine,
+                done,
+            })
+            .await
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types<R>, SnapshotHandle>>, io::Error> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types<R>, SnapshotHandle>>, io::Error> {
         let (done, named) = oneshot::channel();
         self.jobs.run(|ended| Job::Durable { done, ended }).await?;
         let name = named.await.map_err(|_| ended())?;
@@ -130,13 +150,18 @@ fn ended() -> io::Error {
 }
 
 /// Without a name: the state before the first entry.
-fn snapshot<R: AsyncRuntime>(core: &Core, name: Option<&SnapshotName>) -> SnapshotOf<Types<R>, SnapshotHandle> {
+fn snapshot<R: AsyncRuntime>(
+    core: &Core,
+    name: Option<&SnapshotName>,
+) -> SnapshotOf<Types<R>, SnapshotHandle> {
     let meta = name.map(|name| openraft::SnapshotMeta {
         last_log_id: Some(raft_id(name.applied)),
         last_membership: raft_stored_membership(&name.membership),
     });
     openraft::Snapshot {
         meta: meta.unwrap_or_default(),
-        snapshot: SnapshotHandle { engine: core.engine.clone() },
+        snapshot: SnapshotHandle {
+            engine: core.engine.clone(),
+        },
     }
 }

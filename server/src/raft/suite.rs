@@ -41,17 +41,28 @@ impl Drop for Guard {
 }
 
 impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Builder {
-    async fn build(&self) -> Result<(Guard, LogStorage, StateMachine), StorageError<Types<TokioRuntime>>> {
+    async fn build(
+        &self,
+    ) -> Result<(Guard, LogStorage, StateMachine), StorageError<Types<TokioRuntime>>> {
         let folder = TempDir::new().expect("a temporary folder");
         let engine = (self.engine)(&folder);
         let wal = folder.path().join("wal");
         std::fs::create_dir(&wal).expect("a folder in the temporary folder");
-        let options = LogOptions { segment_bytes: 1 << 16, ..LogOptions::new(1, 1) };
-        let (log, worker, _) = Log::open(Arc::new(RealFs::new(wal)), options).expect("an empty folder opens");
-        let machine = Machine::open(engine.clone(), Options::default()).expect("an empty engine opens");
+        let options = LogOptions {
+            segment_bytes: 1 << 16,
+            ..LogOptions::new(1, 1)
+        };
+        let (log, worker, _) =
+            Log::open(Arc::new(RealFs::new(wal)), options).expect("an empty folder opens");
+        let machine =
+            Machine::open(engine.clone(), Options::default()).expect("an empty engine opens");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (hub, _, _) =
-            Hub::new(machine.reader(), Identity::default(), watch::Options::default(), clock.clone());
+        let (hub, _, _) = Hub::new(
+            machine.reader(),
+            Identity::default(),
+            watch::Options::default(),
+            clock.clone(),
+        );
         let core = Core::new(Parts {
             cluster_id: 1,
             member_id: 1,
@@ -71,12 +82,23 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
         // The suite applies entries that it never logged, so apply does not wait for the log.
         let state_machine = StateMachine::new(core, jobs.clone(), None);
         let log_storage = LogStorage::new(log.clone(), None);
-        Ok((Guard { jobs, log, exec, _folder: folder }, log_storage, state_machine))
+        Ok((
+            Guard {
+                jobs,
+                log,
+                exec,
+                _folder: folder,
+            },
+            log_storage,
+            state_machine,
+        ))
     }
 }
 
 async fn passes(engine: fn(&TempDir) -> Arc<dyn StateEngine>) {
-    Suite::test_all(Builder { engine }).await.expect("openraft's storage suite passes");
+    Suite::test_all(Builder { engine })
+        .await
+        .expect("openraft's storage suite passes");
 }
 
 #[tokio::test]
@@ -90,7 +112,9 @@ async fn openrafts_suite_passes_on_rocksdb() {
     use store::engine::rocks::{RocksEngine, RocksOptions};
     passes(|folder| {
         let database = folder.path().join("db");
-        Arc::new(RocksEngine::open(&database, &RocksOptions::default()).expect("an empty folder opens"))
+        Arc::new(
+            RocksEngine::open(&database, &RocksOptions::default()).expect("an empty folder opens"),
+        )
     })
     .await;
 }

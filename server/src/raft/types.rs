@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use openraft::impls::{BoxedErrorSource, EmptyNode, InlineBatch, Vote as RaftVote};
 use openraft::impls::leader_id_std::LeaderId;
+use openraft::impls::{BoxedErrorSource, EmptyNode, InlineBatch, Vote as RaftVote};
 use openraft::vote::RaftLeaderId;
 use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftTypeConfig};
 
@@ -105,20 +105,36 @@ pub(super) fn raft_id(id: store::LogId) -> RaftLogId {
 }
 
 pub(super) fn store_id(id: &RaftLogId) -> store::LogId {
-    store::LogId { term: id.leader_id.term, index: id.index }
+    store::LogId {
+        term: id.leader_id.term,
+        index: id.index,
+    }
 }
 
 pub(super) fn raft_vote(vote: store::Vote) -> Option<Ballot> {
-    let leader_id = LeaderId { term: vote.term, voted_for: vote.voted_for? };
-    Some(RaftVote { leader_id, committed: vote.committed })
+    let leader_id = LeaderId {
+        term: vote.term,
+        voted_for: vote.voted_for?,
+    };
+    Some(RaftVote {
+        leader_id,
+        committed: vote.committed,
+    })
 }
 
 pub(super) fn store_vote(vote: &Ballot) -> store::Vote {
-    store::Vote { term: vote.leader_id.term, voted_for: Some(vote.leader_id.voted_for), committed: vote.committed }
+    store::Vote {
+        term: vote.leader_id.term,
+        voted_for: Some(vote.leader_id.voted_for),
+        committed: vote.committed,
+    }
 }
 
 pub(super) fn raft_membership(membership: &store::Membership) -> RaftMembership {
-    RaftMembership::new_with_defaults(membership.voters.clone(), membership.members.iter().copied())
+    RaftMembership::new_with_defaults(
+        membership.voters.clone(),
+        membership.members.iter().copied(),
+    )
 }
 
 pub(super) fn store_membership(membership: &RaftMembership) -> store::Membership {
@@ -129,23 +145,36 @@ pub(super) fn store_membership(membership: &RaftMembership) -> store::Membership
 }
 
 pub(super) fn raft_stored_membership(stored: &store::StoredMembership) -> RaftStoredMembership {
-    RaftStoredMembership::new(stored.log_id.map(raft_id), raft_membership(&stored.membership))
+    RaftStoredMembership::new(
+        stored.log_id.map(raft_id),
+        raft_membership(&stored.membership),
+    )
 }
 
 pub(super) fn store_entry(entry: RaftEntry) -> store::Entry {
     let payload = match entry.payload {
         EntryPayload::Blank => store::Payload::Blank,
         EntryPayload::Normal(commands) => store::Payload::Commands(commands.0),
-        EntryPayload::Membership(membership) => store::Payload::Membership(store_membership(&membership)),
+        EntryPayload::Membership(membership) => {
+            store::Payload::Membership(store_membership(&membership))
+        }
     };
-    store::Entry { id: store_id(&entry.log_id), payload }
+    store::Entry {
+        id: store_id(&entry.log_id),
+        payload,
+    }
 }
 
 pub(super) fn raft_entry(entry: store::Entry) -> RaftEntry {
     let payload = match entry.payload {
         store::Payload::Blank => EntryPayload::Blank,
         store::Payload::Commands(encoded) => EntryPayload::Normal(Commands(encoded)),
-        store::Payload::Membership(membership) => EntryPayload::Membership(raft_membership(&membership)),
+        store::Payload::Membership(membership) => {
+            EntryPayload::Membership(raft_membership(&membership))
+        }
     };
-    RaftEntry { log_id: raft_id(entry.id), payload }
+    RaftEntry {
+        log_id: raft_id(entry.id),
+        payload,
+    }
 }

@@ -766,6 +766,7 @@ impl Core {
         stats.watchers.store(self.watchers.len(), Ordering::Relaxed);
         let slow = self.watchers.len() - self.live - self.waiting.len();
         stats.slow_watchers.store(slow, Ordering::Relaxed);
+        stats.ring_bytes.store(self.ring.bytes(), Ordering::Relaxed);
     }
 
     fn count_events(&self, responses: &[Response], receivers: usize) {

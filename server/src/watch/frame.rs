@@ -342,7 +342,7 @@ mod tests {
             short.clone(),
             long.clone(),
             long.clone(),
-            short.clone(),
+            short,
         ]);
         let lengths: Vec<usize> = payload.parts().iter().map(Bytes::len).collect();
         assert_eq!(lengths, [20, SHARED_BYTES, SHARED_BYTES, 10]);

@@ -16,6 +16,7 @@ use super::outbox::{End, Item, Outbox, Taken};
 use super::ring;
 use super::wake::Wakers;
 use crate::exec::{Clock, Queue, Work};
+use crate::logging;
 
 /// With no stream open the worker sleeps on until this much has been published.
 const IDLE_BYTES: usize = 1024 * 1024;
@@ -67,6 +68,8 @@ pub struct Stats {
     pub slow_watchers: AtomicUsize,
     /// Events put into queues, counted for each watcher.
     pub events: AtomicU64,
+    /// Memory that recent revisions take.
+    pub ring_bytes: AtomicUsize,
 }
 
 /// What a client asks on a stream.
@@ -139,6 +142,7 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) stats: Stats,
     inbox: Mutex<Inbox>,
+    fault: Mutex<Fault>,
     ready: Condvar,
     next_stream: AtomicU64,
 }
@@ -152,7 +156,36 @@ struct Inbox {
     is_closed: bool,
 }
 
+/// A fault of the store and who is told of it; whichever is there first waits for the other.
+#[derive(Default)]
+struct Fault {
+    reason: Option<String>,
+    told: Option<Tell>,
+}
+
+type Tell = Box<dyn FnOnce(String) + Send>;
+
+impl Fault {
+    /// What is to be called now, without the lock.
+    fn take(&mut self) -> Option<(Tell, String)> {
+        self.reason.as_ref()?;
+        self.told.take().zip(self.reason.clone())
+    }
+}
+
 impl Shared {
+    /// Notes that the store cannot be read.
+    fn fail(&self, reason: String) {
+        let told = {
+            let mut fault = self.fault.lock();
+            fault.reason = Some(reason);
+            fault.take()
+        };
+        if let Some((tell, reason)) = told {
+            tell(reason);
+        }
+    }
+
     pub(super) fn command(&self, command: Command) {
         let mut inbox = self.inbox.lock();
         if inbox.is_closed {
@@ -186,6 +219,7 @@ impl Hub {
             identity,
             stats: Stats::default(),
             inbox: Mutex::default(),
+            fault: Mutex::default(),
             ready: Condvar::new(),
             next_stream: AtomicU64::new(1),
         });
@@ -256,6 +290,19 @@ impl Hub {
             });
         }
         stream
+    }
+
+    /// Has `tell` called, once, when the store's history cannot be read. All streams have ended then, and a node
+    /// that cannot serve watches must not go on.
+    pub fn on_fault(&self, tell: impl FnOnce(String) + Send + 'static) {
+        let told = {
+            let mut fault = self.shared.fault.lock();
+            fault.told = Some(Box::new(tell));
+            fault.take()
+        };
+        if let Some((tell, reason)) = told {
+            tell(reason);
+        }
     }
 
     /// Ends all streams and then the workers.
@@ -375,8 +422,11 @@ impl Work for HubWorker {
             }
             Ok(has_worked) => has_worked || has_input,
             Err(error) => {
-                tracing::error!(%error, "watches ended: the store's history cannot be read");
                 self.end(End::Fault);
+                self.shared.fail(format!(
+                    "watches ended, because the store's history cannot be read: {}",
+                    logging::chain(&error)
+                ));
                 true
             }
         }

@@ -39,6 +39,11 @@ impl Ring {
         self.bytes = 0;
     }
 
+    /// What it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The oldest revision kept.
     pub(super) fn first(&self) -> Option<i64> {
         self.sets.front().map(|set| set.revision)

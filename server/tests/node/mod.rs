@@ -1,39 +1,77 @@
 //! The real binary on a folder and port of its own, for tests.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses its own part, and fails by panicking"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+pub(crate) use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A started `holdfast`; killed when dropped.
-pub struct Node {
-    pub endpoint: String,
-    pub data_dir: PathBuf,
+pub(crate) struct Node {
+    pub(crate) endpoint: String,
+    pub(crate) data_dir: PathBuf,
     child: Child,
     log: Receiver<String>,
     seen: Vec<String>,
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+pub(crate) fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
 }
 
 impl Node {
     /// Starts the binary and waits until it serves.
-    pub fn start(data_dir: &Path) -> Self {
+    pub(crate) fn start(data_dir: &Path) -> Self {
         Self::start_with(data_dir, &[])
     }
 
     /// The same with more flags.
-    pub fn start_with(data_dir: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start_with(data_dir: &Path, flags: &[&str]) -> Self {
+        Self::start_under(&[], data_dir, flags)
+    }
+
+    /// The same as an argument of another program, which becomes it.
+    pub(crate) fn start_under(wrapper: &[&str], data_dir: &Path, flags: &[&str]) -> Self {
+        let mut node = Self::launch(wrapper, data_dir, flags);
+        node.wait_for_log("ready to serve client requests");
+        node
+    }
+
+    /// Starts the binary, which may end by itself.
+    pub(crate) fn launch(wrapper: &[&str], data_dir: &Path, flags: &[&str]) -> Self {
         let endpoint = format!("127.0.0.1:{}", free_port());
         let url = format!("http://{endpoint}");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--data-dir"])
+        let holdfast = env!("CARGO_BIN_EXE_holdfast");
+        let mut command = match wrapper {
+            [] => Command::new(holdfast),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(holdfast);
+                command
+            }
+        };
+        let mut child = command
+            .args([
+                "--listen-client-urls",
+                &url,
+                "--advertise-client-urls",
+                &url,
+                "--data-dir",
+            ])
             .arg(data_dir)
             .args(flags)
             .stdout(Stdio::null())
@@ -49,14 +87,21 @@ impl Node {
                 }
             }
         });
-        let mut node = Self { endpoint, data_dir: data_dir.to_owned(), child, log, seen: Vec::new() };
-        node.wait_for_log("ready to serve client requests");
-        node
+        Self {
+            endpoint,
+            data_dir: data_dir.to_owned(),
+            child,
+            log,
+            seen: Vec::new(),
+        }
     }
 
-    /// Waits for a log line that contains `text`.
-    pub fn wait_for_log(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(30);
+    /// Waits for a log line that contains `text`, if there was none yet.
+    pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
+        if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+            return line.clone();
+        }
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.log.recv_timeout(left) {
@@ -67,25 +112,62 @@ impl Node {
                         return line;
                     }
                 }
-                Err(error) => panic!("no log line with {text:?} ({error}); the log so far:\n{}", self.seen.join("\n")),
+                Err(error) => panic!(
+                    "no log line with {text:?} ({error}); the log so far:\n{}",
+                    self.seen.join("\n")
+                ),
             }
         }
     }
 
+    /// Waits until it serves (true) or has ended.
+    pub(crate) fn serves(&mut self) -> bool {
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            let is_ready = line.contains("ready to serve client requests");
+            self.seen.push(line);
+            if is_ready {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits until it ends by itself; gives the exit code and all log lines.
+    pub(crate) fn wait(mut self) -> (Option<i32>, Vec<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("it still runs; its log:\n{}", self.seen.join("\n"))
+                }
+            }
+        }
+        let code = self.child.wait().unwrap().code();
+        (code, std::mem::take(&mut self.seen))
+    }
+
     /// SIGTERM, then the exit status.
-    pub fn terminate(mut self) -> ExitStatus {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
         self.child.wait().unwrap()
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -98,11 +180,28 @@ impl Drop for Node {
     }
 }
 
+/// strace runs the node and makes some of its syncs fail or last. Its counters are of each thread, and only the
+/// writer of the log syncs that often.
+pub(crate) fn traced(inject: &str) -> Vec<&str> {
+    let found = Command::new("strace").arg("--version").output();
+    assert!(
+        found.is_ok_and(|output| output.status.success()),
+        "strace is missing: run `make packages` once"
+    );
+    let mut wrapper = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+    wrapper.extend(["-e", "trace=fdatasync", "-e", inject]);
+    wrapper
+}
+
 /// The real etcdctl, from where `make etcd` puts it.
-pub fn etcdctl() -> PathBuf {
+pub(crate) fn etcdctl() -> PathBuf {
     let cache = std::env::var("HOLDFAST_CACHE")
         .unwrap_or_else(|_| format!("{}/.cache/holdfast", std::env::var("HOME").unwrap()));
     let path = PathBuf::from(cache).join("tools/bin/etcdctl");
-    assert!(path.exists(), "{} is missing: run `make etcd` once", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `make etcd` once",
+        path.display()
+    );
     path
 }

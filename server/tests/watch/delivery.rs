@@ -14,7 +14,7 @@ use server::exec::{Exec, SystemClock, Threads};
 use server::watch::{Hub, Identity, Options};
 use store::ChangeSet;
 
-use super::world::{Inbound, World};
+use super::world::{Inbound, World, method};
 
 const STREAMS: usize = 100;
 const WATCHERS: usize = 10;
@@ -98,7 +98,7 @@ fn deliver(options: Options, pause: Duration) {
                         ..WatchCreateRequest::default()
                     }));
                 }
-                let mut call = Box::pin(Call::new(inbound, &hub));
+                let mut call = Box::pin(Call::new(inbound, &hub, method()));
                 let mut counter = Counter::default();
                 while counter.responses < WATCHERS {
                     counter.count(&next(&mut call).await);

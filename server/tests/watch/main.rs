@@ -6,6 +6,7 @@
 )]
 
 mod delivery;
+mod fault;
 mod random;
 mod rules;
 mod world;

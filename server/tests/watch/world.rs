@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,9 +20,10 @@ use proto::etcd::etcdserverpb::{
 };
 use server::etcd::watch::Call;
 use server::exec::{Clock, Work};
+use server::metrics::{GrpcMethod, Metrics};
 use server::watch::{CatchUpWorker, Hub, HubWorker, Identity, Options};
 use store::engine::memory::MemoryEngine;
-use store::{BATCH_FORMAT, ChangeSet, Entry, FEATURE_LEVEL, LogId, Machine, Payload};
+use store::{BATCH_FORMAT, ChangeSet, Entry, FEATURE_LEVEL, LogId, Machine, Payload, StateEngine};
 
 /// A clock that a test sets.
 #[derive(Default)]
@@ -76,8 +77,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(options: Options) -> Self {
-        let machine =
-            Machine::open(Arc::new(MemoryEngine::new()), store::Options::default()).unwrap();
+        Self::on(Arc::new(MemoryEngine::new()), options)
+    }
+
+    pub(crate) fn on(engine: Arc<dyn StateEngine>, options: Options) -> Self {
+        let machine = Machine::open(engine, store::Options::default()).unwrap();
         let clock = Arc::new(SetClock::default());
         let identity = Identity {
             cluster_id: 7,
@@ -255,6 +259,13 @@ impl Inbound {
     }
 }
 
+/// What counts the messages of all tests.
+pub(crate) fn method() -> GrpcMethod {
+    static METHOD: OnceLock<GrpcMethod> = OnceLock::new();
+    let new = || Metrics::new(false).grpc("etcdserverpb.Watch", "Watch");
+    METHOD.get_or_init(new).clone()
+}
+
 /// A client of one stream.
 pub(crate) struct Client {
     call: Call<Inbound>,
@@ -267,7 +278,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(world: &World) -> Self {
         let inbound = Inbound::default();
-        let call = Call::new(inbound.clone(), &world.hub);
+        let call = Call::new(inbound.clone(), &world.hub, method());
         Self {
             call,
             inbound,

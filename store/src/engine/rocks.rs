@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    ErrorKind, FlushOptions, LogLevel, MemtableFactory, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
-    properties,
+    ErrorKind, FlushOptions, LogLevel, MemtableFactory, Options, ReadOptions, ReadTier, WriteBatch,
+    WriteOptions, properties,
 };
 
 use super::{Batch, Family, StateEngine, Step, Visitor};

@@ -308,6 +308,11 @@ impl Log {
             .map_or(0, |position| state.end - position)
     }
 
+    /// How much of the newest entries is in memory.
+    pub fn tail_bytes(&self) -> usize {
+        self.shared.state.lock().tail_bytes
+    }
+
     /// The fault that stopped the log, if one did.
     pub fn failure(&self) -> Option<io::Error> {
         self.shared
