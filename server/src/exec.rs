@@ -168,6 +168,11 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Whether it takes nothing more.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// No more items are taken in; what is queued is still consumed.
     pub fn close(&self) {
         self.state.lock().closed = true;

@@ -21,7 +21,7 @@ use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::http::{Endpoints, HttpOnly, Monitoring};
 use crate::listen::{self, Listeners, Plain, Serve};
-use crate::metrics::{self, GrpcMethod, Metrics, TimedEngine};
+use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::Node;
 use crate::shard::Shards;
 use crate::{etcd, identity, logging, raft, watch};
@@ -34,6 +34,9 @@ const KEEP_LOG_BYTES: u64 = 64 << 20;
 
 /// How long connections may take to finish when the node stops.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long closing the database may take. All of it is on disk by then.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// Why a node did not start, in words for whoever started it.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,7 @@ pub struct Running {
     listeners: Vec<Listeners>,
     shards: Shards,
     stopping: tokio::sync::watch::Sender<bool>,
+    closed: Closed,
     /// Locked until the end.
     data_dir: DataDir,
 }
@@ -132,6 +136,11 @@ impl Running {
         self.shards.stop();
         // The figures hold the node, and the node holds the figures.
         self.metrics.refresh_no_more();
+        drop(self.node);
+        // A thread may still be closing the database, and the end of the process would tear that from under it.
+        if tokio::time::timeout(CLOSING, self.closed).await.is_err() {
+            tracing::warn!("the database was not closed in time");
+        }
     }
 }
 
@@ -172,7 +181,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     metrics.quota_bytes.set(config.quota_backend_bytes);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let exec: Arc<dyn Exec> = Arc::new(Threads::default());
-    let (node, log) = start_node(&config, &data_dir, &metrics, clock, exec)?;
+    let (node, log, closed) = start_node(&config, &data_dir, &metrics, clock, exec)?;
     keep_current(&metrics, &node, log, &config);
     let status = node.status();
     tracing::info!(
@@ -210,6 +219,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         listeners,
         shards,
         stopping,
+        closed,
         data_dir,
     })
 }
@@ -244,7 +254,7 @@ fn start_node(
     metrics: &Arc<Metrics>,
     clock: Arc<dyn Clock>,
     exec: Arc<dyn Exec>,
-) -> Result<(Node, Log), StartError> {
+) -> Result<(Node, Log, Closed), StartError> {
     let Identity {
         cluster_id,
         member_id,
@@ -257,7 +267,8 @@ fn start_node(
         folder: data_dir.database().display().to_string(),
         source,
     };
-    let engine = open_engine(&data_dir.database(), config, metrics).map_err(store_error)?;
+    let (engine, closed) =
+        open_engine(&data_dir.database(), config, metrics).map_err(store_error)?;
     let options = store::Options {
         value_budget_bytes: bytes(memory.values),
     };
@@ -331,7 +342,7 @@ fn start_node(
         exec,
         clock,
     })?;
-    Ok((node, log))
+    Ok((node, log, closed))
 }
 
 #[cfg(feature = "rocksdb")]
@@ -339,17 +350,16 @@ fn open_engine(
     folder: &Path,
     config: &Config,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn StateEngine>, StoreError> {
+) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
     use store::engine::rocks::{RocksEngine, RocksOptions};
     let options = RocksOptions {
         memtable_bytes: usize::try_from(config.memory.memtables).unwrap_or(usize::MAX),
         block_cache_bytes: usize::try_from(config.memory.block_cache).unwrap_or(usize::MAX),
         ..RocksOptions::default()
     };
-    Ok(Arc::new(TimedEngine::new(
-        RocksEngine::open(folder, &options)?,
-        metrics.clone(),
-    )))
+    let engine = RocksEngine::open(folder, &options)?;
+    let (engine, closed) = TimedEngine::new(engine, metrics.clone());
+    Ok((Arc::new(engine), closed))
 }
 
 #[cfg(not(feature = "rocksdb"))]
@@ -357,11 +367,10 @@ fn open_engine(
     _: &Path,
     _: &Config,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn StateEngine>, StoreError> {
-    Ok(Arc::new(TimedEngine::new(
-        store::engine::memory::MemoryEngine::new(),
-        metrics.clone(),
-    )))
+) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
+    let engine = store::engine::memory::MemoryEngine::new();
+    let (engine, closed) = TimedEngine::new(engine, metrics.clone());
+    Ok((Arc::new(engine), closed))
 }
 
 fn service_options(config: &Config, member_id: u64) -> etcd::Options {
@@ -548,6 +557,8 @@ pub fn run(config: Config) -> ExitCode {
             // Nothing of its state can be trusted to be written any more; the log has everything acknowledged.
             Some(reason) => {
                 tracing::error!(target: logging::FATAL, reason, "the node cannot go on");
+                // Its threads may be anywhere, also in the database: nothing is taken down under them.
+                std::mem::forget(running);
                 ExitCode::FAILURE
             }
         }

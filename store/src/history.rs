@@ -26,7 +26,8 @@ pub struct Change {
     pub record: Record,
     /// Whether the key was deleted.
     pub is_delete: bool,
-    /// The version before, unless the key was created or that version is compacted.
+    /// The version in force before the revision, unless this is a put that creates the key, or that version is
+    /// compacted. An earlier change of the same revision does not count.
     pub previous: Option<Previous>,
 }
 
@@ -100,7 +101,7 @@ pub(crate) fn read(
         revision: 0,
         changes: Vec::new(),
     };
-    for (revision, op, key) in found {
+    for (revision, sub, op, key) in found {
         if revision != current.revision && !current.changes.is_empty() {
             let next = ChangeSet {
                 revision,
@@ -111,7 +112,7 @@ pub(crate) fn read(
         current.revision = revision;
         current
             .changes
-            .push(change(engine, view, revision, op, &key)?);
+            .push(change(engine, view, (revision, sub), op, &key)?);
     }
     if !current.changes.is_empty() {
         sets.push(Arc::new(current));
@@ -119,7 +120,7 @@ pub(crate) fn read(
     Ok(Ok(History { sets, up_to }))
 }
 
-type Wanted = Vec<(i64, Op, Box<[u8]>)>;
+type Wanted = Vec<(i64, u32, Op, Box<[u8]>)>;
 
 /// The wanted changes in a range of revisions, and how far the search came.
 fn wanted(
@@ -137,7 +138,7 @@ fn wanted(
     let to = layout::log_bound(last + 1);
     engine.scan(Family::Log, &from, Some(&to), &mut |key, value, _| {
         let parsed = layout::log_key(key).and_then(|key| Ok((key, layout::log_value(value)?)));
-        let ((revision, _), (op, key)) = match parsed {
+        let ((revision, sub), (op, key)) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
                 fault = Some(error);
@@ -156,7 +157,7 @@ fn wanted(
             if found.last().is_none_or(|&(last, ..)| last != revision) {
                 sets += 1;
             }
-            found.push((revision, op, key.into()));
+            found.push((revision, sub, op, key.into()));
         }
         Step::Next
     })?;
@@ -166,11 +167,11 @@ fn wanted(
     }
 }
 
-/// A change and the version before it, which is the next item of `kv`.
+/// A change, and the version in force before its revision: the next older plain item of `kv`.
 fn change(
     engine: &dyn StateEngine,
     view: &View,
-    revision: i64,
+    (revision, sub): (i64, u32),
     op: Op,
     key: &[u8],
 ) -> Result<Change, StoreError> {
@@ -180,40 +181,47 @@ fn change(
     );
     layout::put_kv_key(&mut from, key, revision);
     layout::put_kv_after(&mut to, key);
-    let mut versions = Vec::with_capacity(2);
+    let (mut record, mut previous) = (None, None);
+    let mut fault = None;
     engine.scan(Family::Kv, &from, Some(&to), &mut |key, value, _| {
-        versions.push(layout::split_kv_key(key).and_then(|(_, revision)| {
-            let (op, _, record) = layout::kv_value(value)?;
-            Ok((revision, op, record))
-        }));
-        if versions.len() < 2 {
-            Step::Next
-        } else {
+        let step = (|| {
+            let found = layout::split_kv_key(key)?;
+            let (found_op, found_sub, version) = layout::kv_value(value)?;
+            if found.mod_revision == revision {
+                // The last write of the key in this revision; behind it those that it superseded.
+                if (found_op, found_sub) == (op, sub) {
+                    record = Some(version);
+                }
+                return Ok(Step::Next);
+            }
+            if found_op == Op::Put {
+                previous = Some(version);
+            }
+            Ok(Step::Stop)
+        })();
+        step.unwrap_or_else(|error| {
+            fault = Some(error);
             Step::Stop
-        }
+        })
     })?;
-    let mut versions = versions.into_iter();
-    let record = match versions.next().transpose()? {
-        Some((found, found_op, record)) if found == revision && found_op == op => record,
-        _ => {
-            return Err(StoreError::damaged(
-                "a change in family log has no version in family kv",
-            ));
-        }
-    };
-    let previous = match versions.next().transpose()? {
-        Some((_, Op::Put, record)) if revision > view.compact_revision => {
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    let record = record
+        .ok_or_else(|| StoreError::damaged("a change in family log has no version in family kv"))?;
+    let creates = op == Op::Put && record.create_revision() == revision;
+    let previous = previous
+        .filter(|_| !creates && revision > view.compact_revision)
+        .map(|record| {
             let fields = record.fields();
-            Some(Previous {
+            Previous {
                 create_revision: fields.create_revision,
                 mod_revision: fields.mod_revision,
                 version: fields.version,
                 lease: fields.lease,
                 record: Some(record),
-            })
-        }
-        _ => None,
-    };
+            }
+        });
     Ok(Change {
         record,
         is_delete: op == Op::Delete,

@@ -3,12 +3,15 @@
 //! | family | key | value |
 //! | --- | --- | --- |
 //! | `kv` | escaped user key, `!mod_revision` (8 bytes BE) | op (1 byte), sub-revision (varint), record |
+//! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
 //! | `meta` | a name | see [`META_FORMAT`] and [`META_STATE`] |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
+//! - A transaction may write a key more than once, in one revision. The last of these versions has the plain `kv`
+//!   key; the superseded ones stand right behind it. No read at any revision shows them, only the history does.
 //! - `tip` holds live keys only; it is what the index is rebuilt from.
 //! - `log` gives the changes of a revision in their order.
 //! - The sub-revision of a version is kept beside it because hashes and exports need it.
@@ -88,6 +91,12 @@ pub fn put_kv_key(out: &mut Vec<u8>, key: &[u8], mod_revision: i64) {
     out.extend_from_slice(&(!mod_revision.cast_unsigned()).to_be_bytes());
 }
 
+/// Appends the `kv` key of a version that a later write of the same revision superseded.
+pub fn put_superseded_kv_key(out: &mut Vec<u8>, key: &[u8], mod_revision: i64, sub: u32) {
+    put_kv_key(out, key, mod_revision);
+    out.extend_from_slice(&sub.to_be_bytes());
+}
+
 /// Appends what all `kv` keys of `key`, and no others, begin with.
 pub fn put_kv_prefix(out: &mut Vec<u8>, key: &[u8]) {
     put_kv_bound(out, key);
@@ -111,19 +120,45 @@ pub fn put_kv_after(out: &mut Vec<u8>, key: &[u8]) {
     out.extend_from_slice(&[0, 1]);
 }
 
-/// Splits a `kv` key into its escaped user key, end included, and its mod revision.
-pub fn split_kv_key(stored: &[u8]) -> Result<(&[u8], i64), StoreError> {
-    match stored.split_last_chunk::<8>() {
-        Some((escaped, revision)) if escaped.ends_with(&[0, 0]) => {
-            Ok((escaped, (!u64::from_be_bytes(*revision)).cast_signed()))
-        }
-        _ => Err(StoreError::damaged(
+/// The parts of a `kv` key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvKey<'a> {
+    /// The escaped user key, end included.
+    pub escaped: &'a [u8],
+    /// The revision of the version.
+    pub mod_revision: i64,
+    /// The sub-revision, if a later write of the same revision superseded the version.
+    pub superseded: Option<u32>,
+}
+
+/// Splits a `kv` key.
+pub fn split_kv_key(stored: &[u8]) -> Result<KvKey<'_>, StoreError> {
+    // The longer form goes first: an escaped key has two zero bytes in a row nowhere but at its end, so in a plain
+    // key they cannot stand four bytes before that, while in a superseded one the revision may look like an end.
+    let superseded = stored
+        .split_last_chunk::<4>()
+        .and_then(|(plain, sub)| Some((split_plain(plain)?, Some(u32::from_be_bytes(*sub)))));
+    match superseded.or_else(|| Some((split_plain(stored)?, None))) {
+        Some(((escaped, mod_revision), superseded)) => Ok(KvKey {
+            escaped,
+            mod_revision,
+            superseded,
+        }),
+        None => Err(StoreError::damaged(
             "a key in family kv has no end mark or no revision",
         )),
     }
 }
 
-/// Undoes the escape of [`split_kv_key`]'s first part.
+fn split_plain(stored: &[u8]) -> Option<(&[u8], i64)> {
+    let (escaped, revision) = stored.split_last_chunk::<8>()?;
+    let mod_revision = (!u64::from_be_bytes(*revision)).cast_signed();
+    escaped
+        .ends_with(&[0, 0])
+        .then_some((escaped, mod_revision))
+}
+
+/// Undoes the escape of [`KvKey::escaped`].
 pub fn unescape(escaped: &[u8]) -> Result<Vec<u8>, StoreError> {
     let damaged = || StoreError::damaged("a key in family kv is escaped wrongly");
     let mut rest = escaped.strip_suffix(&[0, 0]).ok_or_else(damaged)?;
@@ -330,34 +365,68 @@ mod tests {
         }
     }
 
-    fn kv_key(key: &[u8], revision: i64) -> Vec<u8> {
+    /// A plain `kv` key, or that of a version superseded at this sub-revision.
+    fn any_kv_key(key: &[u8], revision: i64, superseded: Option<u32>) -> Vec<u8> {
         let mut out = Vec::new();
-        put_kv_key(&mut out, key, revision);
+        match superseded {
+            None => put_kv_key(&mut out, key, revision),
+            Some(sub) => put_superseded_kv_key(&mut out, key, revision, sub),
+        }
         out
+    }
+
+    fn random_superseded(random: &mut StdRng) -> Option<u32> {
+        let subs = [0, 1, 0xff, 0xffff, u32::MAX];
+        random
+            .random_bool(0.5)
+            .then(|| subs[random.random_range(0..5)])
+    }
+
+    /// Also one whose stored bytes hold what looks like the end of a key.
+    fn random_kv_revision(random: &mut StdRng) -> i64 {
+        if random.random_bool(0.5) {
+            return random_revision(random);
+        }
+        random_revision(random) | 0xffff << (8 * random.random_range(0..6))
     }
 
     #[test]
     fn kv_keys_round_trip() {
         eprintln!("seed 21");
         let mut random = StdRng::seed_from_u64(21);
-        for _ in 0..2000 {
-            let (key, revision) = (random_key(&mut random), random_revision(&mut random));
-            let stored = kv_key(&key, revision);
-            let (escaped, found) = split_kv_key(&stored).unwrap();
-            assert_eq!((unescape(escaped).unwrap(), found), (key, revision));
+        for _ in 0..5000 {
+            let (key, revision) = (random_key(&mut random), random_kv_revision(&mut random));
+            let superseded = random_superseded(&mut random);
+            let stored = any_kv_key(&key, revision, superseded);
+            let found = split_kv_key(&stored).unwrap();
+            assert_eq!(
+                (found.mod_revision, found.superseded),
+                (revision, superseded)
+            );
+            assert_eq!(unescape(found.escaped).unwrap(), key);
         }
+        assert!(split_kv_key(b"k\0\0revision-and-more").is_err());
+        assert!(split_kv_key(b"\0\0short").is_err());
     }
 
     #[test]
-    fn kv_keys_stand_in_key_order_and_newest_first() {
+    fn kv_keys_stand_in_key_order_and_newest_first_and_superseded_ones_behind_their_plain_one() {
         eprintln!("seed 22");
         let mut random = StdRng::seed_from_u64(22);
         for _ in 0..5000 {
             let (left, right) = (random_key(&mut random), random_key(&mut random));
             let (older, newer) = (random_revision(&mut random), random_revision(&mut random));
-            let expected = left.cmp(&right).then(newer.cmp(&older));
+            let (one, other) = (
+                random_superseded(&mut random),
+                random_superseded(&mut random),
+            );
+            // `None`, the plain key, is the least.
+            let expected = left
+                .cmp(&right)
+                .then(newer.cmp(&older))
+                .then(one.cmp(&other));
             assert_eq!(
-                kv_key(&left, older).cmp(&kv_key(&right, newer)),
+                any_kv_key(&left, older, one).cmp(&any_kv_key(&right, newer, other)),
                 expected,
                 "{left:?} {right:?}"
             );
@@ -370,7 +439,8 @@ mod tests {
         let mut random = StdRng::seed_from_u64(23);
         for _ in 0..5000 {
             let (key, other) = (random_key(&mut random), random_key(&mut random));
-            let stored = kv_key(&other, random_revision(&mut random));
+            let superseded = random_superseded(&mut random);
+            let stored = any_kv_key(&other, random_revision(&mut random), superseded);
             let (mut bound, mut prefix, mut after) = (Vec::new(), Vec::new(), Vec::new());
             put_kv_bound(&mut bound, &key);
             put_kv_prefix(&mut prefix, &key);

@@ -29,8 +29,9 @@ pub struct SnapshotName {
     pub retained_revision: i64,
 }
 
-/// The state that survives a crash: read past everything that is only in memory.
-pub(crate) fn durable(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
+/// The state that survives a crash, read past everything that is only in memory; none if nothing was ever
+/// applied and flushed.
+pub fn durable(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
     engine
         .durable_meta(layout::META_STATE)?
         .as_deref()

@@ -72,7 +72,7 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Status> {
 
 /// Checks a transaction: its size, each operation, and that no path writes a key twice.
 pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Status> {
-    operations(request, max_ops)?;
+    operations(request, max_ops, MAX_DEPTH)?;
     writes(&request.success)?;
     writes(&request.failure)?;
     Ok(())
@@ -90,8 +90,15 @@ pub fn is_serializable(request: &TxnRequest) -> bool {
     ops.all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
 
+/// How deep transactions may be nested. The decoder reads 100 levels of messages, a transaction takes two, and
+/// the log wraps it in two more: what gets into the log must be readable there on every member, for ever.
+const MAX_DEPTH: usize = 32;
+
 /// A nested transaction has what the outer one leaves as its own budget, so nesting ends.
-fn operations(request: &TxnRequest, max_ops: usize) -> Result<(), Status> {
+fn operations(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), Status> {
+    let Some(deeper) = depth.checked_sub(1) else {
+        return Err(error::TOO_MANY_OPS);
+    };
     let longest = request
         .compare
         .len()
@@ -108,7 +115,7 @@ fn operations(request: &TxnRequest, max_ops: usize) -> Result<(), Status> {
             Some(Request::RequestRange(request)) => range(request)?,
             Some(Request::RequestPut(request)) => put(request)?,
             Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Request::RequestTxn(request)) => operations(request, left)?,
+            Some(Request::RequestTxn(request)) => operations(request, left, deeper)?,
             None => return Err(error::KEY_NOT_FOUND),
         }
     }

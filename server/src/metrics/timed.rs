@@ -1,11 +1,13 @@
 //! Clocks around the disk: the store reads none, so the server times what it does from outside.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
 use store::StoreError;
 use store::engine::{Batch, Family, StateEngine, Visitor};
 use store::fs::{self, WalFs};
+use tokio::sync::oneshot;
 
 use super::Metrics;
 
@@ -24,12 +26,23 @@ pub fn timed_log(folder: Arc<dyn WalFs>, metrics: Arc<Metrics>) -> Arc<dyn WalFs
 pub struct TimedEngine<E> {
     engine: E,
     metrics: Arc<Metrics>,
+    /// Behind `engine`, so that it is dropped when that is closed.
+    _open: oneshot::Sender<Infallible>,
 }
+
+/// Resolves, with an error, when an engine is closed: the last thread that used it has let go of it.
+pub type Closed = oneshot::Receiver<Infallible>;
 
 impl<E> TimedEngine<E> {
     /// Times the writes of `engine`.
-    pub fn new(engine: E, metrics: Arc<Metrics>) -> Self {
-        Self { engine, metrics }
+    pub fn new(engine: E, metrics: Arc<Metrics>) -> (Self, Closed) {
+        let (open, closed) = oneshot::channel();
+        let engine = Self {
+            engine,
+            metrics,
+            _open: open,
+        };
+        (engine, closed)
     }
 }
 
@@ -107,7 +120,7 @@ mod tests {
     #[test]
     fn writes_to_the_engine_are_counted_and_arrive() {
         let metrics = Arc::new(Metrics::new(false));
-        let engine = TimedEngine::new(MemoryEngine::new(), metrics.clone());
+        let (engine, mut closed) = TimedEngine::new(MemoryEngine::new(), metrics.clone());
         let mut batch = Batch::default();
         batch.put(Family::Meta, |key| key.push(1), |value| value.push(2));
         engine.write(&batch).unwrap();
@@ -119,5 +132,8 @@ mod tests {
             .unwrap();
         assert_eq!(value, [2]);
         assert_eq!(metrics.backend_commit.get_sample_count(), 1);
+        assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(engine);
+        assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 }

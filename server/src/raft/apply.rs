@@ -175,7 +175,7 @@ impl Work for ApplyWorker {
         for job in jobs {
             self.run(job);
         }
-        if !any && self.is_warming {
+        if !any && self.is_warming && !self.queue.is_closed() {
             self.warm();
             return true;
         }
@@ -187,6 +187,6 @@ impl Work for ApplyWorker {
     }
 
     fn has_work(&self) -> bool {
-        self.is_warming || !self.queue.is_empty()
+        !self.queue.is_empty() || (self.is_warming && !self.queue.is_closed())
     }
 }

@@ -132,7 +132,14 @@ impl Core {
             proposed: self.clock.now(),
             committed: Duration::ZERO,
         };
+        self.proposals.opened(pending.waiters.len());
         self.pending.lock().insert(first, pending);
+    }
+
+    fn take_pending(&self, first: u64) -> Option<Pending> {
+        let pending = self.pending.lock().remove(&first)?;
+        self.proposals.ended(pending.waiters.len());
+        Some(pending)
     }
 
     /// Notes when an entry was committed.
@@ -159,14 +166,10 @@ impl Core {
             // The commands of one entry are numbered without gaps and applied in that order.
             if answered.sequence != next || entry.as_ref().is_none_or(|(rest, ..)| rest.len() == 0)
             {
-                entry = self
-                    .pending
-                    .lock()
-                    .remove(&answered.sequence)
-                    .map(|pending| {
-                        let committed = pending.committed.max(pending.proposed);
-                        (pending.waiters.into_iter(), pending.proposed, committed)
-                    });
+                entry = self.take_pending(answered.sequence).map(|pending| {
+                    let committed = pending.committed.max(pending.proposed);
+                    (pending.waiters.into_iter(), pending.proposed, committed)
+                });
             }
             next = answered.sequence + 1;
             let Some((rest, proposed, committed)) = &mut entry else {
@@ -187,7 +190,7 @@ impl Core {
 
     /// Gives up on the commands of an entry.
     pub(crate) fn fail(&self, first: u64, error: &CallError) {
-        let Some(pending) = self.pending.lock().remove(&first) else {
+        let Some(pending) = self.take_pending(first) else {
             return;
         };
         let mut bulk = Bulk::default();
@@ -212,6 +215,8 @@ impl Core {
         }
         self.proposals.close(error);
         self.reads.close(error);
+        // A read round that waits for apply ends, too.
+        self.applied_waker.wake();
     }
 
     /// Answers those whose time is up. A command may still be applied; nobody waits for it then.

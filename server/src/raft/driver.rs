@@ -13,6 +13,7 @@ use store::{Machine, StateEngine, StoreError};
 
 use super::apply::{ApplyWorker, Jobs};
 use super::core::Parts;
+use super::flush::{FlushWorker, Flushes};
 use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
@@ -120,6 +121,7 @@ struct Driver<R: AsyncRuntime> {
     raft: RaftOf<R>,
     core: Arc<Core>,
     jobs: Jobs,
+    flushes: Flushes,
     log: Log,
     exec: Arc<dyn Exec>,
     flush_log_bytes: u64,
@@ -149,10 +151,12 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         ),
     });
     let (apply, jobs) = ApplyWorker::new(options.machine, core.clone());
+    let (flush, flushes) = FlushWorker::new(core.clone());
     options
         .exec
         .start("wal", Box::new(LogWork(options.log_worker)));
     options.exec.start("apply", Box::new(apply));
+    options.exec.start("flush", Box::new(flush));
 
     let config = config(
         options.cluster_id,
@@ -167,7 +171,12 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         Arc::new(config),
         Peers,
         LogStorage::new(log.clone(), Some(core.clone())),
-        StateMachine::new(core.clone(), jobs.clone(), Some(log.clone())),
+        StateMachine::new(
+            core.clone(),
+            jobs.clone(),
+            flushes.clone(),
+            Some(log.clone()),
+        ),
     )
     .await
     .map_err(|error| StartError::Consensus(error.to_string()))?;
@@ -201,6 +210,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         raft: raft.clone(),
         core: core.clone(),
         jobs,
+        flushes,
         log,
         exec: options.exec,
         flush_log_bytes: options.flush_log_bytes,
@@ -214,8 +224,9 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     drop(R::spawn(follow_metrics(driver.clone())));
     drop(R::spawn(look_after(driver.clone())));
 
+    let clock = core.clock.clone();
     let node = Node::new(core, driver);
-    wait_until_serving::<R>(&node).await?;
+    wait_until_serving::<R>(&node, &*clock).await?;
     Ok(node)
 }
 
@@ -284,19 +295,20 @@ fn check_agreement(options: &NodeOptions) -> Result<(), StartError> {
 }
 
 /// A linearizable read works: there is a leader, and what was committed is applied.
-async fn wait_until_serving<R: AsyncRuntime>(node: &Node) -> Result<(), StartError> {
+async fn wait_until_serving<R: AsyncRuntime>(
+    node: &Node,
+    clock: &dyn Clock,
+) -> Result<(), StartError> {
     const LIMIT: Duration = Duration::from_secs(60);
+    let until = clock.now() + LIMIT;
     let mut error = CallError::NoLeader;
-    let mut waited = Duration::ZERO;
-    while waited < LIMIT {
+    while clock.now() < until {
         match node.read_barrier(&Call::new(LIMIT)).await {
             Ok(()) => return Ok(()),
             Err(CallError::Stopped) => return Err(StartError::NoLeader(CallError::Stopped)),
             Err(other) => error = other,
         }
-        let pause = Duration::from_millis(2);
-        R::sleep(pause).await;
-        waited += pause;
+        R::sleep(Duration::from_millis(2)).await;
     }
     Err(StartError::NoLeader(error))
 }
@@ -331,6 +343,13 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
         driver.core.expire();
+        // Writes hear of a failed sync from their callbacks; a sync of the log's own has none.
+        if let Some(error) = driver.log.failure() {
+            driver
+                .core
+                .stop_for(format!("the raft log cannot be written: {error}"));
+            return;
+        }
         let (snapshot, applied) = {
             let receiver = driver.raft.metrics();
             let metrics = receiver.borrow_watched();
@@ -413,10 +432,11 @@ impl<R: AsyncRuntime> Control for Driver<R> {
 
     fn shutdown(&self) -> BoxFuture<()> {
         self.stopping.store(true, Ordering::Release);
-        let (raft, core, jobs, log, exec) = (
+        let (raft, core, jobs, flushes, log, exec) = (
             self.raft.clone(),
             self.core.clone(),
             self.jobs.clone(),
+            self.flushes.clone(),
             self.log.clone(),
             self.exec.clone(),
         );
@@ -429,6 +449,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             // So that the next start replays nothing.
             jobs.flush().await;
             jobs.close();
+            flushes.close();
             log.close();
             core.hub.close();
             exec.join();

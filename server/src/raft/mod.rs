@@ -3,12 +3,13 @@
 //! - `types`: openraft's type configuration over the runtime, and conversions.
 //! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
 //! - `proposer`, `reads`: batch what waits into entries and read points.
-//! - `apply`: the worker that owns the machine.
+//! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
 pub mod apply;
 mod core;
 mod driver;
+mod flush;
 mod log_storage;
 mod network;
 mod proposer;

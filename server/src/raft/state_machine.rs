@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use super::apply::{Job, Jobs};
+use super::flush::Flushes;
 use super::types::{
     RaftLogId, RaftStoredMembership, Types, raft_id, raft_stored_membership, store_entry,
 };
@@ -30,6 +31,7 @@ pub struct SnapshotHandle {
 pub struct StateMachine {
     core: Arc<Core>,
     jobs: Jobs,
+    flushes: Flushes,
     /// Entries are applied only once this log has synced them, so that the state on disk is never
     /// ahead of the log. openraft's storage suite applies entries it never logged: none there.
     log: Option<Log>,
@@ -38,13 +40,18 @@ pub struct StateMachine {
 /// Makes a snapshot: flushes the state, and names what is durable then.
 pub struct SnapshotBuilder {
     core: Arc<Core>,
-    jobs: Jobs,
+    flushes: Flushes,
 }
 
 impl StateMachine {
     /// openraft's view of the machine behind `jobs`.
-    pub fn new(core: Arc<Core>, jobs: Jobs, log: Option<Log>) -> Self {
-        Self { core, jobs, log }
+    pub fn new(core: Arc<Core>, jobs: Jobs, flushes: Flushes, log: Option<Log>) -> Self {
+        Self {
+            core,
+            jobs,
+            flushes,
+            log,
+        }
     }
 
     async fn apply_now(&self, entries: Vec<Entry>) -> Result<(), io::Error> {
@@ -107,7 +114,7 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
             core: self.core.clone(),
-            jobs: self.jobs.clone(),
+            flushes: self.flushes.clone(),
         }
     }
 
@@ -138,9 +145,7 @@ impl<R: AsyncRuntime> RaftSnapshotBuilder<Types<R>> for SnapshotBuilder {
     type SnapshotData = SnapshotHandle;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types<R>, SnapshotHandle>, io::Error> {
-        let (done, named) = oneshot::channel();
-        self.jobs.run(|ended| Job::Flush { done, ended }).await?;
-        let name = named.await.map_err(|_| ended())?;
+        let name = self.flushes.flush().await?;
         Ok(snapshot::<R>(&self.core, name.as_ref()))
     }
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::apply::{ApplyWorker, Jobs};
 use super::core::Parts;
 use super::driver::LogWork;
+use super::flush::{FlushWorker, Flushes};
 use super::{Core, LogStorage, StateMachine, Types};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::metrics::Metrics;
@@ -27,6 +28,7 @@ struct Builder {
 /// Ends the workers when a test of the suite is over, then removes the folder.
 struct Guard {
     jobs: Jobs,
+    flushes: Flushes,
     log: Log,
     exec: Threads,
     _folder: TempDir,
@@ -35,6 +37,7 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.jobs.close();
+        self.flushes.close();
         self.log.close();
         self.exec.join();
     }
@@ -76,15 +79,18 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
             applied: (machine.applied(), machine.membership().clone()),
         });
         let (apply, jobs) = ApplyWorker::new(machine, core.clone());
+        let (flush, flushes) = FlushWorker::new(core.clone());
         let exec = Threads::default();
         exec.start("wal", Box::new(LogWork(worker)));
         exec.start("apply", Box::new(apply));
+        exec.start("flush", Box::new(flush));
         // The suite applies entries that it never logged, so apply does not wait for the log.
-        let state_machine = StateMachine::new(core, jobs.clone(), None);
+        let state_machine = StateMachine::new(core, jobs.clone(), flushes.clone(), None);
         let log_storage = LogStorage::new(log.clone(), None);
         Ok((
             Guard {
                 jobs,
+                flushes,
                 log,
                 exec,
                 _folder: folder,

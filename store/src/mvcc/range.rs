@@ -438,7 +438,8 @@ pub(crate) fn versions(
         to.as_deref(),
         &mut |stored_key, stored, target| {
             let step = (|| {
-                let (key, found) = layout::split_kv_key(stored_key)?;
+                let found = layout::split_kv_key(stored_key)?;
+                let key = found.escaped;
                 if key == done {
                     steps += 1;
                     if steps <= STEPS {
@@ -449,7 +450,7 @@ pub(crate) fn versions(
                     *target.last_mut().expect("an end mark has two bytes") = 1;
                     return Ok(Step::Seek);
                 }
-                if found > revision {
+                if found.mod_revision > revision {
                     steps += 1;
                     if steps <= STEPS {
                         return Ok(Step::Next);
@@ -458,6 +459,9 @@ pub(crate) fn versions(
                     target.extend_from_slice(key);
                     target.extend_from_slice(&(!revision.cast_unsigned()).to_be_bytes());
                     return Ok(Step::Seek);
+                }
+                if found.superseded.is_some() {
+                    return Ok(Step::Next);
                 }
                 steps = 0;
                 done.clear();

@@ -45,6 +45,7 @@ impl Writer<'_> {
             return Ok(Err(refusal));
         }
         let mut response = self.run(&path)?;
+        self.keep_superseded();
         response.header = self.header();
         Ok(Ok(response))
     }

@@ -104,7 +104,7 @@ impl Writer<'_> {
             Tip::from(record)
         });
         if let Some((record, tags)) = written {
-            put_version(batch, Op::Put, sub(changes), &record);
+            put_version(batch, Op::Put, sub(changes.len()), &record);
             let previous = tags
                 .map(|tags| Previous::new(&tags, former.as_ref().and_then(Tip::record).cloned()));
             changes.push(Change {
@@ -122,7 +122,7 @@ impl Writer<'_> {
         let record = Record::tombstone(self.scratch, key, self.revision + 1);
         self.batch
             .delete(Family::Tip, |out| out.extend_from_slice(key));
-        put_version(self.batch, Op::Delete, sub(&self.changes), &record);
+        put_version(self.batch, Op::Delete, sub(self.changes.len()), &record);
         let previous = Some(Previous::new(&former.tags(), former.record().cloned()));
         self.changes.push(Change {
             record,
@@ -131,6 +131,49 @@ impl Writer<'_> {
         });
         Some(former)
     }
+
+    /// Completes a transaction, which may have written keys more than once: a version superseded by its last write
+    /// gets a `kv` key of its own, and what was before is the state before the revision for all of them.
+    pub(crate) fn keep_superseded(&mut self) {
+        if !self.may_have_superseded() {
+            return;
+        }
+        let (batch, changes) = (&mut *self.batch, &mut self.changes);
+        let mut places: Vec<usize> = (0..changes.len()).collect();
+        let key = |place: usize| changes[place].record.key();
+        places.sort_unstable_by(|&left, &right| key(left).cmp(key(right)).then(left.cmp(&right)));
+        let writes: Vec<_> = places
+            .chunk_by(|&left, &right| key(left) == key(right))
+            .filter(|writes| writes.len() > 1)
+            .collect();
+        for write in writes {
+            let before = changes[write[0]].previous.clone();
+            for pair in write.windows(2) {
+                put_superseded(batch, pair[0], &changes[pair[0]]);
+                let change = &mut changes[pair[1]];
+                change.previous = before.clone().filter(|_| !creates(change));
+            }
+        }
+    }
+
+    /// Whether a key may have been written more than once; not so only if it is certain, and cheap to see.
+    fn may_have_superseded(&self) -> bool {
+        let mut has_deleted = false;
+        self.changes.iter().any(|change| {
+            let may_have = match &change.previous {
+                Some(previous) => previous.mod_revision == change.record.mod_revision(),
+                // A put of a new key, unless the command deleted it.
+                None => has_deleted,
+            };
+            has_deleted |= change.is_delete;
+            may_have
+        })
+    }
+}
+
+fn creates(change: &Change) -> bool {
+    let record = &change.record;
+    !change.is_delete && record.create_revision() == record.mod_revision()
 }
 
 /// A header that says only the revision; the server fills in the rest.
@@ -141,8 +184,24 @@ pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
     })
 }
 
-fn sub(changes: &[Change]) -> u32 {
-    u32::try_from(changes.len()).expect("a request of bounded size does not make 2^32 changes")
+/// The sub-revision of the change at a place of its command.
+fn sub(place: usize) -> u32 {
+    u32::try_from(place).expect("a request of bounded size does not make 2^32 changes")
+}
+
+fn put_superseded(batch: &mut Batch, place: usize, change: &Change) {
+    let (record, sub) = (&change.record, sub(place));
+    let op = if change.is_delete {
+        Op::Delete
+    } else {
+        Op::Put
+    };
+    let (key, revision) = (record.key(), record.mod_revision());
+    batch.put(
+        Family::Kv,
+        |out| layout::put_superseded_kv_key(out, key, revision, sub),
+        |out| layout::put_kv_value(out, op, sub, record),
+    );
 }
 
 fn put_version(batch: &mut Batch, op: Op, sub: u32, record: &Record) {

@@ -90,6 +90,14 @@ impl Model {
             }
         };
         if !work.changes.is_empty() {
+            // As etcd tells it: what was before a change is what was before its revision.
+            let (before, revision) = (self.states.last().unwrap(), work.revision + 1);
+            for (key, new, old) in &mut work.changes {
+                let creates = new
+                    .as_ref()
+                    .is_some_and(|new| new.create_revision == revision);
+                *old = before.get(key).filter(|_| !creates).cloned();
+            }
             self.states.push(work.state);
             self.changes.push(work.changes);
         }
