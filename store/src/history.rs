@@ -31,7 +31,7 @@ pub struct Change {
     pub previous: Option<Previous>,
 }
 
-/// The version that a change replaced.
+/// The version in force before the revision of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {
     /// Revision of the put that created the key.

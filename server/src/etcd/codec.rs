@@ -27,6 +27,9 @@ pub const CHUNK: usize = 128 * 1024;
 /// Flag byte and length before each message.
 pub const PREFIX: usize = 5;
 
+/// The longest message that is sent, as in etcd. Client libraries take no longer one.
+pub const MAX_MESSAGE: usize = 0x7fff_ffff;
+
 static APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -168,9 +171,20 @@ pub fn refuse(status: &Status) -> Response<Body> {
     response
 }
 
-/// A message with its prefix, in one allocation of the exact size.
+/// A message with its prefix, in one allocation of the exact size. For messages that are short by nature; what may
+/// hold any number of keys is for [`frame_of_data`].
 pub fn frame(message: &impl Message) -> Bytes {
+    framed(message, message.encoded_len())
+}
+
+/// As [`frame`], of a message that may be too long to be sent. Nothing is allocated before that is known.
+pub fn frame_of_data(message: &impl Message) -> Result<Bytes, Status> {
     let length = message.encoded_len();
+    check_length(length)?;
+    Ok(framed(message, length))
+}
+
+fn framed(message: &impl Message, length: usize) -> Bytes {
     let mut buffer = BytesMut::with_capacity(PREFIX + length);
     put_prefix(&mut buffer, length);
     message
@@ -179,10 +193,19 @@ pub fn frame(message: &impl Message) -> Bytes {
     buffer.freeze()
 }
 
-/// Writes the prefix of an uncompressed message.
+/// Refuses a message that is too long to be sent.
+pub fn check_length(length: usize) -> Result<(), Status> {
+    if length > MAX_MESSAGE {
+        return Err(error::answer_too_long(length, MAX_MESSAGE));
+    }
+    Ok(())
+}
+
+/// Writes the prefix of an uncompressed message. A length that the prefix cannot hold becomes the largest one, which
+/// every client refuses: its call ends, and the node goes on. [`check_length`] tells earlier and better.
 pub fn put_prefix(buffer: &mut BytesMut, length: usize) {
     buffer.put_u8(0);
-    buffer.put_u32(u32::try_from(length).expect("answers stay below 4 GiB"));
+    buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
 
 /// Reads the one message of a unary call. `limit` bounds its length; nothing is allocated before that is known.
@@ -254,13 +277,17 @@ pub struct RangeFrame {
 
 /// Encodes a `RangeResponse` whose key-value pairs are records that are encoded already.
 /// `wrapped` puts it into a `RangeStreamResponse`.
-pub fn range_response(frame: &RangeFrame, records: Vec<Record>, wrapped: bool) -> Body {
-    let list = List::new(frame, records, wrapped);
-    if list.remaining <= CHUNK {
+pub fn range_response(
+    frame: &RangeFrame,
+    records: Vec<Record>,
+    wrapped: bool,
+) -> Result<Body, Status> {
+    let list = List::new(frame, records, wrapped)?;
+    Ok(if list.remaining <= CHUNK {
         Body::Message(list.whole())
     } else {
         Body::List(Box::new(list))
-    }
+    })
 }
 
 /// One gRPC message with a `RangeResponse`, encoded piece by piece.
@@ -291,8 +318,8 @@ mod tag {
 }
 
 impl List {
-    /// Lays the message out; no record is touched beyond its length.
-    pub fn new(frame: &RangeFrame, records: Vec<Record>, wrapped: bool) -> Self {
+    /// Lays the message out; no record is touched beyond its length. Fails if it is too long to be sent.
+    pub fn new(frame: &RangeFrame, records: Vec<Record>, wrapped: bool) -> Result<Self, Status> {
         let tail = Tail {
             more: frame.more,
             count: u64::try_from(frame.count).unwrap_or(0),
@@ -307,6 +334,7 @@ impl List {
             .sum();
         let inner = header_length + pairs + tail.length();
         let outer = if wrapped { field_length(inner) } else { inner };
+        check_length(outer)?;
 
         let mut head = BytesMut::with_capacity(PREFIX + (outer - inner) + header_length);
         put_prefix(&mut head, outer);
@@ -320,12 +348,12 @@ impl List {
                 .encode_length_delimited(&mut head)
                 .expect("the buffer has room for the header");
         }
-        Self {
+        Ok(Self {
             head,
             records: records.into_iter(),
             tail,
             remaining: PREFIX + outer,
-        }
+        })
     }
 
     /// Bytes that are yet to be given out; of a new one, all of the message with its prefix.
@@ -587,6 +615,69 @@ mod tests {
         }
     }
 
+    fn body_of(frame: &RangeFrame, records: Vec<Record>, wrapped: bool) -> Body {
+        range_response(frame, records, wrapped).expect("it is short enough")
+    }
+
+    /// A message that says to be of this length, and must never be encoded.
+    #[derive(Debug)]
+    struct Claimed(usize);
+
+    impl Message for Claimed {
+        fn encode_raw(&self, _buffer: &mut impl BufMut) {
+            panic!("a message of {} bytes was encoded", self.0);
+        }
+
+        fn merge_field(
+            &mut self,
+            _tag: u32,
+            _wire_type: prost::encoding::WireType,
+            _buffer: &mut impl bytes::Buf,
+            _context: prost::encoding::DecodeContext,
+        ) -> Result<(), prost::DecodeError> {
+            Ok(())
+        }
+
+        fn encoded_len(&self) -> usize {
+            self.0
+        }
+
+        fn clear(&mut self) {}
+    }
+
+    #[test]
+    fn an_answer_too_long_to_be_sent_is_refused_before_it_is_encoded() {
+        for length in [MAX_MESSAGE + 1, 1 << 32, 128 << 32] {
+            let status = frame_of_data(&Claimed(length)).unwrap_err();
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert_eq!(
+                status.text(),
+                format!("grpc: trying to send message larger than max ({length} vs. 2147483647)")
+            );
+        }
+        assert_eq!(check_length(MAX_MESSAGE), Ok(()));
+    }
+
+    #[test]
+    fn a_list_too_long_to_be_sent_is_refused() {
+        // All clones of one record, so that the test needs next to no memory.
+        let record = records(1, &vec![7; 1 << 20]).remove(0);
+        let refused = |count| {
+            let list = List::new(&RangeFrame::default(), vec![record.clone(); count], true);
+            list.err().map(|status| status.code())
+        };
+        assert_eq!(refused(2047), None);
+        assert_eq!(refused(2048), Some(Code::ResourceExhausted));
+        assert_eq!(refused(4097), Some(Code::ResourceExhausted));
+    }
+
+    #[test]
+    fn a_length_that_no_prefix_holds_becomes_one_that_no_client_takes() {
+        let mut buffer = BytesMut::new();
+        put_prefix(&mut buffer, 1 << 32);
+        assert_eq!(buffer[..], [0, 255, 255, 255, 255]);
+    }
+
     #[tokio::test]
     async fn a_range_answer_is_what_prost_would_have_encoded() {
         for (count, value, more) in [
@@ -604,11 +695,11 @@ mod tests {
                 more,
                 count: count * 1000,
             };
-            let (data, trailers) = collect(range_response(&frame, records.clone(), false)).await;
+            let (data, trailers) = collect(body_of(&frame, records.clone(), false)).await;
             assert_eq!(message_of(&data), expected.encode_to_vec());
             assert_eq!(trailers, success());
 
-            let (data, _) = collect(range_response(&frame, records, true)).await;
+            let (data, _) = collect(body_of(&frame, records, true)).await;
             let wrapped = RangeStreamResponse {
                 range_response: Some(expected),
             };
@@ -618,7 +709,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_answer_leaves_in_pieces_of_bounded_size() {
-        let (data, _) = collect(range_response(
+        let (data, _) = collect(body_of(
             &frame_of(1000, false),
             records(1000, &[7; 1024]),
             false,
@@ -627,13 +718,13 @@ mod tests {
         assert!(data.len() > 4, "{} pieces", data.len());
         assert!(data.iter().all(|piece| piece.len() <= CHUNK + 64));
         let huge = records(3, &vec![7; 2 * CHUNK]);
-        let (data, _) = collect(range_response(&frame_of(3, false), huge, false)).await;
+        let (data, _) = collect(body_of(&frame_of(3, false), huge, false)).await;
         assert_eq!(data.len(), 3, "a record is never split");
     }
 
     #[tokio::test]
     async fn a_message_without_fields_still_is_a_message() {
-        let (data, _) = collect(range_response(&RangeFrame::default(), Vec::new(), false)).await;
+        let (data, _) = collect(body_of(&RangeFrame::default(), Vec::new(), false)).await;
         assert_eq!(data, [Bytes::from_static(&[0; PREFIX])]);
     }
 

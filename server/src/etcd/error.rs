@@ -191,6 +191,14 @@ pub fn message_too_long(length: usize, limit: usize) -> Status {
     )
 }
 
+/// The answer is longer than a message may be; in the words of etcd's gRPC library.
+pub fn answer_too_long(length: usize, limit: usize) -> Status {
+    Status::made(
+        Code::ResourceExhausted,
+        format!("grpc: trying to send message larger than max ({length} vs. {limit})"),
+    )
+}
+
 /// The method exists in etcd but not here, yet.
 pub fn not_built(method: &str) -> Status {
     Status::made(

@@ -1,6 +1,7 @@
 //! The KV service: shape checks, then the node, then the answer as bytes.
 
 use bytes::Bytes;
+use prost::Message;
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest,
@@ -37,7 +38,7 @@ pub(super) async fn range(
         more: answer.more,
         count: answer.count,
     };
-    let outcome = Outcome::of(codec::range_response(&frame, answer.records, false));
+    let outcome = Outcome::of(codec::range_response(&frame, answer.records, false)?);
     context.watch_slow(service, "Range", Some(read_from), outcome.sent, || {
         Subject {
             key: &request.key,
@@ -78,7 +79,7 @@ pub(super) async fn put(
         return Err(mismatch());
     };
     complete(service, &mut answer.header);
-    let outcome = Outcome::of_message(&answer);
+    let outcome = answered(&answer)?;
     context.watch_slow(service, "Put", None, outcome.sent, || Subject {
         key: &key,
         range_end: &[],
@@ -104,7 +105,7 @@ pub(super) async fn delete_range(
         return Err(mismatch());
     };
     complete(service, &mut answer.header);
-    let outcome = Outcome::of_message(&answer);
+    let outcome = answered(&answer)?;
     context.watch_slow(service, "DeleteRange", None, outcome.sent, || Subject {
         key: &key,
         range_end: &range_end,
@@ -145,7 +146,7 @@ pub(super) async fn txn(
         }
     };
     complete(service, &mut answer.header);
-    let outcome = Outcome::of_message(&answer);
+    let outcome = answered(&answer)?;
     context.watch_slow(service, "Txn", read_from, outcome.sent, || Subject {
         key: &key,
         range_end: &[],
@@ -188,6 +189,11 @@ async fn read_point(
         service.node.read_barrier(&context.call).await?;
     }
     Ok(service.node.reader().view())
+}
+
+/// The one message of an answer that may carry any number of keys.
+fn answered(answer: &impl Message) -> Result<Outcome, Status> {
+    Ok(Outcome::of(Body::Message(codec::frame_of_data(answer)?)))
 }
 
 fn check_size(service: &Service, context: &Context) -> Result<(), Status> {

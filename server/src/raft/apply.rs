@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use crate::exec::{Queue, Work};
+use crate::logging::chain;
 
 type Done = oneshot::Sender<Result<(), io::Error>>;
 
@@ -127,7 +128,7 @@ impl ApplyWorker {
     fn ended(&self, done: Done, result: Result<(), StoreError>) {
         if let Err(error) = &result {
             self.core
-                .stop_for(format!("the state machine failed: {error}"));
+                .stop_for(format!("the state machine failed: {}", chain(error)));
         }
         // A closed channel means that openraft stopped already.
         let _ = done.send(result.map_err(io::Error::other));
@@ -139,7 +140,7 @@ impl ApplyWorker {
             Err(error) => {
                 self.is_warming = false;
                 self.core
-                    .stop_for(format!("the state machine failed: {error}"));
+                    .stop_for(format!("the state machine failed: {}", chain(&error)));
             }
         }
     }

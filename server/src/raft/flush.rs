@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use crate::exec::{Queue, Work};
+use crate::logging::chain;
 
 type Named = oneshot::Sender<Result<Option<SnapshotName>, io::Error>>;
 
@@ -63,7 +64,7 @@ impl Work for FlushWorker {
             let named = self.flush(&*self.core.engine);
             if let Err(error) = &named {
                 self.core
-                    .stop_for(format!("the state cannot be flushed: {error}"));
+                    .stop_for(format!("the state cannot be flushed: {}", chain(error)));
             }
             // A closed channel means that openraft stopped already.
             let _ = done.send(named.map_err(io::Error::other));

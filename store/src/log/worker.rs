@@ -86,7 +86,8 @@ impl Worker {
     /// The first mark: also gives a fresh segment its header. Then has the next segment made.
     pub(super) fn mark_opened(&mut self) -> Result<(), LogError> {
         self.want_next();
-        self.mark();
+        // The next segment is left to the keeper: a start does not wait for 64 MiB of zeros.
+        self.write_mark();
         match &self.shared.state.lock().failure {
             None => Ok(()),
             Some(failure) => {
@@ -200,6 +201,11 @@ impl Worker {
     /// synced. From then on damage to it is told from a torn tail. Done when the log is quiet and when it is
     /// closed; does nothing when there is nothing to say, or after a failure.
     pub fn mark(&mut self) {
+        self.write_mark();
+        self.shared.keep();
+    }
+
+    fn write_mark(&mut self) {
         let committed = {
             let mut state = self.shared.state.lock();
             let is_committed_queued = std::mem::take(&mut state.is_committed_queued);
@@ -215,7 +221,6 @@ impl Worker {
             }
             Err(error) => self.fail(&error, Vec::new()),
         }
-        self.shared.keep();
     }
 
     fn write(&mut self, ops: &[Op], committed: Option<Option<LogId>>) -> io::Result<()> {

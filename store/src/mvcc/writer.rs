@@ -156,7 +156,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether a key may have been written more than once; not so only if it is certain, and cheap to see.
+    /// False only if no key was written more than once; true also of a deletion followed by a put of a new key.
     fn may_have_superseded(&self) -> bool {
         let mut has_deleted = false;
         self.changes.iter().any(|change| {

@@ -14,3 +14,4 @@ mod model;
 mod random;
 mod range;
 mod read_txn;
+mod twice;
