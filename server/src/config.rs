@@ -164,7 +164,9 @@ pub enum ConfigError {
         expected: String,
     },
     /// A setting that Holdfast cannot honour yet and must not ignore.
-    #[error("{place} is not built yet, and ignoring it would be dangerous: {why}")]
+    #[error(
+        "{place} is not built yet, and is refused because ignoring it would be dangerous (what it is for: {why})"
+    )]
     NotBuilt {
         /// Where it was written.
         place: String,

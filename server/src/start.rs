@@ -14,7 +14,7 @@ use proto::etcd::etcdserverpb::Member;
 use store::fs::RealFs;
 use store::log::{Log, LogError, LogOptions};
 use store::{Machine, StateEngine, StoreError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::data_dir::{DataDir, DataDirError, Identity};
@@ -507,18 +507,20 @@ pub fn run(config: Config) -> ExitCode {
         Err(error) => return fail(&StartError::System(error)),
     };
     runtime.block_on(async {
-        // From here on a signal is an orderly end, also while the node still starts.
-        let signals = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        );
-        let (mut terminate, mut interrupt) = match signals {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => return fail(&StartError::System(error)),
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return fail(&StartError::System(error)),
         };
         announce(&config);
         let banner = banner(&config);
-        let started = tokio::task::spawn_blocking(move || start(config)).await;
+        let started = tokio::select! {
+            started = tokio::task::spawn_blocking(move || start(config)) => started,
+            // Nothing is taken down: whatever the start is at, a process may end there at any moment.
+            name = signals.next() => {
+                tracing::info!(signal = name, "received signal while starting; ending at once");
+                std::process::exit(0);
+            }
+        };
         let running = match started.map_err(io::Error::other) {
             Ok(Ok(running)) => running,
             Ok(Err(error)) => return fail(&error),
@@ -542,20 +544,17 @@ pub fn run(config: Config) -> ExitCode {
             // Nobody reads it if this fails.
             let _ = io::stdout().write_all(banner(running.client_addr()).as_bytes());
         }
-        let failure = tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            reason = running.node().failed() => Some(reason),
+        let ending = tokio::select! {
+            name = signals.next() => Ok(name),
+            reason = running.node().failed() => Err(reason),
         };
-        match failure {
-            None => {
-                tracing::info!("received signal; shutting down");
-                running.stop().await;
-                tracing::info!("stopped");
-                ExitCode::SUCCESS
+        match ending {
+            Ok(name) => {
+                tracing::info!(signal = name, "received signal; shutting down");
+                stop(running, &mut signals).await
             }
             // Nothing of its state can be trusted to be written any more; the log has everything acknowledged.
-            Some(reason) => {
+            Err(reason) => {
                 tracing::error!(target: logging::FATAL, reason, "the node cannot go on");
                 // Its threads may be anywhere, also in the database: nothing is taken down under them.
                 std::mem::forget(running);
@@ -563,6 +562,54 @@ pub fn run(config: Config) -> ExitCode {
             }
         }
     })
+}
+
+/// Ends a node in order, unless a second signal comes meanwhile.
+async fn stop(running: Running, signals: &mut Signals) -> ExitCode {
+    // On a thread of its own, because parts of it block, and signals are to be heard throughout.
+    let runtime = tokio::runtime::Handle::current();
+    let stopped = tokio::task::spawn_blocking(move || runtime.block_on(running.stop()));
+    tokio::select! {
+        stopped = stopped => {
+            if let Err(error) = stopped {
+                tracing::error!(error = logging::chain(&error), "the stop failed");
+                return ExitCode::FAILURE;
+            }
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        name = signals.next() => {
+            tracing::warn!(
+                signal = name,
+                "received a second signal; ending at once, and the next start recovers from the log"
+            );
+            std::process::exit(1);
+        }
+    }
+}
+
+/// The signals that end a node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on they no longer end the process by themselves.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one; its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Ends a start that failed, with a line for machines and, at a terminal, one for people.
@@ -628,7 +675,7 @@ fn banner(config: &Config) -> impl FnOnce(SocketAddr) -> String + use<> {
         };
         format!(
             "\nHoldfast {HOLDFAST_VERSION} is ready on http://{address}, with its data in {data_dir}.\n\n\
-             Try it in another terminal, with etcdctl or any etcd client:\n  \
+             Try it in another terminal:\n  \
              {etcdctl} put greeting hello\n  \
              {etcdctl} get greeting\n  \
              {etcdctl} watch greeting\n  \

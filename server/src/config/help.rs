@@ -16,7 +16,9 @@ pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
-It speaks etcd's v3 protocol, so that etcdctl and every etcd client work with it.
+It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
+watch, compact, and ask for status and health. Leases, locks, elections, users and roles, TLS and
+clusters of more than one member are not built yet; calls and flags for them are refused.
 
 Start a node for a try, with its data in ./default.etcd:
   holdfast
@@ -26,9 +28,11 @@ Start one to stay:
     --listen-client-urls=http://10.0.0.1:2379 --advertise-client-urls=http://10.0.0.1:2379
 
 Other commands:
-  holdfast dump       print the raft log of a stopped node, one JSON object per line
-  holdfast help       this text
-  holdfast --version  versions
+  holdfast dump             print the raft log of a stopped node, one JSON object per line
+  holdfast help             this text
+  holdfast help dump        the flags of holdfast dump
+  holdfast help --markdown  all flags as a table in Markdown
+  holdfast --version        versions
 
 A flag is written -flag or --flag, with =value or a space; a switch alone or with =true, =false.
 Each flag can also be a variable: --data-dir is ETCD_DATA_DIR. A flag beats a variable.
@@ -109,12 +113,20 @@ fn of(
         .filter(move |flag| flag.group == group && flag.standing == standing)
 }
 
+/// What a value must be, where neither the flag's kind nor its sentence says so.
+fn least(flag: &Flag) -> &'static str {
+    match flag.name {
+        "memory-budget" => ", at least 64MiB",
+        _ => "",
+    }
+}
+
 fn describe(text: &mut String, flag: &Flag) {
     // The largest number stands for "no limit" and would only puzzle.
     let has_default =
         !flag.default.is_empty() && flag.default != i64::MAX.to_string() && flag.default != "false";
     let default = if has_default {
-        format!(" [{}]", flag.default)
+        format!(" [{}{}]", flag.default, least(flag))
     } else {
         String::new()
     };
@@ -152,16 +164,30 @@ pub(super) fn markdown() -> String {
         let default = if flag.default.is_empty() {
             String::new()
         } else {
-            format!("`{}`", flag.default)
+            format!("`{}`{}", flag.default, least(flag))
         };
         let variable = parse::variable_of(flag.name);
         let _ = writeln!(
             text,
             "| `--{}` | `{variable}` | {default} | {standing} | {} |",
-            flag.name, flag.help
+            flag.name,
+            in_code(flag.help),
         );
     }
     text
+}
+
+/// A sentence for Markdown: words such as `<name>.etcd`, which would pass for HTML, in backticks.
+fn in_code(sentence: &str) -> String {
+    let word = |word: &str| {
+        let bare = word.trim_end_matches([';', ',', '.']);
+        if bare.contains('<') {
+            format!("`{bare}`{}", &word[bare.len()..])
+        } else {
+            word.to_owned()
+        }
+    };
+    sentence.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -185,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn help_names_every_command_and_the_least_memory() {
+        let text = node();
+        for command in ["dump", "help", "help dump", "help --markdown", "--version"] {
+            assert!(
+                text.contains(&format!("  holdfast {command}  ")),
+                "{command}"
+            );
+        }
+        assert!(text.contains("  --memory-budget [512MiB, at least 64MiB]\n"));
+    }
+
+    #[test]
     fn help_fits_a_terminal_of_100_columns() {
         for line in node().lines().chain(dump().lines()) {
             assert!(line.chars().count() <= 100, "{line}");
@@ -198,6 +236,8 @@ mod tests {
             text.contains("| `--name` | `ETCD_NAME` | `default` | works |"),
             "{text}"
         );
+        assert!(text.contains("; `<name>.etcd` if not given"), "{text}");
+        assert!(text.contains("| `512MiB`, at least 64MiB |"), "{text}");
         let cells = |row: &str| row.matches('|').count();
         assert!(text.lines().all(|row| cells(row) == 6), "{text}");
     }
