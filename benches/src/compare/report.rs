@@ -110,8 +110,9 @@ fn cpu_goal(work: &str) -> Option<(f64, f64)> {
 const PUT_RATE_GOAL: f64 = 1.9;
 /// What a lone put may take beyond a round trip and a sync.
 const LONE_PUT_GOAL_US: f64 = 70.0;
-/// Resident memory with 500,000 keys, and what etcd 3.5.1 took (MB).
-const MEMORY_GOAL: (f64, f64) = (350.0, 505.0);
+/// Resident memory with 500,000 keys (MB). Not a ratio: memory does not depend on the speed of the machine, and
+/// etcd's depends on when its garbage was last collected (353 and 505 MB were seen).
+const MEMORY_GOAL_MB: f64 = 350.0;
 const RESTART_AFTER_SIGTERM_GOAL: f64 = 0.7;
 const RESTART_AFTER_SIGKILL_GOAL: f64 = 1.5;
 
@@ -385,13 +386,12 @@ fn bulk_rows(runs: &[Run]) -> Vec<BulkRow> {
             is_met,
         }
     };
-    let (memory, etcd_memory) = MEMORY_GOAL;
     vec![
         row(
             "resident memory, MB",
             |bulk| megabytes(bulk.memory.rss_kib),
-            format!("<= {:.2}x", memory / etcd_memory),
-            &|_, ratio| ratio.map(|ratio| ratio <= memory / etcd_memory),
+            format!("<= {MEMORY_GOAL_MB} MB"),
+            &|megabytes, _| Some(megabytes <= MEMORY_GOAL_MB),
         ),
         row(
             "restart after SIGTERM, s",
