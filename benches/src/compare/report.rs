@@ -111,7 +111,7 @@ const PUT_RATE_GOAL: f64 = 1.9;
 /// What a lone put may take beyond a round trip and a sync.
 const LONE_PUT_GOAL_US: f64 = 70.0;
 /// Resident memory with 500,000 keys (MB). Not a ratio: memory does not depend on the speed of the machine, and
-/// etcd's depends on when its garbage was last collected (353 and 505 MB were seen).
+/// etcd's depends on when its garbage was last collected.
 const MEMORY_GOAL_MB: f64 = 350.0;
 const RESTART_AFTER_SIGTERM_GOAL: f64 = 0.7;
 const RESTART_AFTER_SIGKILL_GOAL: f64 = 1.5;
