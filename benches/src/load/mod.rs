@@ -1,7 +1,7 @@
 //! One closed-loop run against one server: what to do, how long, and what it cost.
 
-mod drive;
-mod unary;
+pub(crate) mod drive;
+pub(crate) mod unary;
 mod watch;
 
 use std::net::SocketAddr;
@@ -89,7 +89,7 @@ impl Work {
     }
 
     /// Keys of different works do not mix, so that several can run on one server.
-    fn prefix(self) -> String {
+    pub(crate) fn prefix(self) -> String {
         format!("/bench/{}/", self.name())
     }
 
@@ -112,6 +112,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// Requests in flight on each; for `Watch`, the writers.
     pub(crate) in_flight: usize,
+    /// What all keys begin with.
+    pub(crate) prefix: String,
     /// Different keys.
     pub(crate) keys: u64,
     /// Bytes of a value.
@@ -149,6 +151,7 @@ impl Plan {
             pid: None,
             connections,
             in_flight,
+            prefix: work.prefix(),
             keys,
             value_size,
             warm_up: Duration::from_secs(1),

@@ -97,7 +97,7 @@ pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
     let revisions: Arc<[AtomicI64]> = (0..plan.keys).map(|_| AtomicI64::new(0)).collect();
     let latency = Arc::new(Histogram::new());
     let method = Method::new(plan.endpoint, PUT)?;
-    let request = Request::put(&work.prefix(), plan.value_size);
+    let request = Request::put(&plan.prefix, plan.value_size);
     let start_worker = |place: Place, mut channel: Channel, signals: Signals| {
         let (next, revisions, latency) = (next.clone(), revisions.clone(), latency.clone());
         let (mut request, method) = (request.clone(), method.clone());
@@ -191,7 +191,7 @@ struct Template {
 
 impl Template {
     fn new(plan: &Plan) -> Result<Template> {
-        let prefix = &plan.work.prefix();
+        let prefix = &plan.prefix;
         let limit = PAGE.cast_signed();
         let (path, request, next_page) = match plan.work {
             Work::Put | Work::PutLone | Work::Fill | Work::Watch => {

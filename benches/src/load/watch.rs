@@ -55,11 +55,11 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
     let latencies = Arc::new(Histogram::new());
     let watch = (
         Method::new(plan.endpoint, WATCH)?,
-        Request::watch(&plan.work.prefix()),
+        Request::watch(&plan.prefix),
     );
     let put = (
         Method::new(plan.endpoint, PUT)?,
-        Request::put(&plan.work.prefix(), plan.value_size),
+        Request::put(&plan.prefix, plan.value_size),
     );
     let (streams, watchers, keys) = (plan.streams, plan.watchers, plan.keys);
     let start_worker = |place: Place, channel: Channel, signals: Signals| {

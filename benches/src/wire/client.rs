@@ -72,6 +72,28 @@ impl Channel {
         found.context("an answer without a message")
     }
 
+    /// One call with many answers; `take` gets the bytes as they come, frames and all.
+    pub(crate) async fn download(
+        &mut self,
+        method: &Method,
+        request: Bytes,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (response, mut body) = self.open(method).await?;
+        body.send_data(request, true).context("sending a request")?;
+        let mut answers = Answers::open(response).await?;
+        while let Some(data) = answers.body.data().await {
+            let data = data.context("receiving an answer")?;
+            take(&data)?;
+            let flow = answers.body.flow_control();
+            flow.release_capacity(data.len())
+                .context("releasing window")?;
+        }
+        let trailers = answers.body.trailers().await;
+        let trailers = trailers.context("receiving trailers")?;
+        check_status(&trailers.context("an answer without a status")?)
+    }
+
     /// Opens a stream that stays open for requests.
     pub(crate) async fn stream(&mut self, method: &Method, first: Bytes) -> Result<Stream> {
         let (response, mut body) = self.open(method).await?;

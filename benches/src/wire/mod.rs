@@ -5,5 +5,5 @@ mod request;
 mod scan;
 
 pub(crate) use client::{Channel, Method, connect};
-pub(crate) use request::{KEY_DIGITS, Request};
+pub(crate) use request::{KEY_DIGITS, Request, range_of};
 pub(crate) use scan::Answer;

@@ -178,6 +178,14 @@ fn put(prefix: &str, value_size: usize) -> PutRequest {
 }
 
 /// The first key behind all keys with this prefix.
+/// The first key of a prefix and the first behind it.
+pub(crate) fn range_of(prefix: &str) -> (Bytes, Bytes) {
+    (
+        Bytes::copy_from_slice(prefix.as_bytes()),
+        prefix_end(prefix),
+    )
+}
+
 fn prefix_end(prefix: &str) -> Bytes {
     let mut end = prefix.as_bytes().to_vec();
     *end.last_mut().expect("prefixes of runs are not empty") += 1;
