@@ -18,7 +18,7 @@ help:
 
 setup: packages rocksdb
 
-# A C++ compiler for RocksDB once, libclang for its bindings, pip for the real etcd, strace for disk faults in tests.
+# A C++ compiler for RocksDB once, libclang for its bindings, pip for the real etcd, strace and e2fsprogs for disk faults in tests.
 packages:
 	@command -v cargo >/dev/null || { echo "no cargo: install a Rust toolchain first, see https://rustup.rs"; exit 1; }
 	@missing=""; \
@@ -27,6 +27,7 @@ packages:
 	python3 -m pip --version >/dev/null 2>&1 || missing="$$missing python3-pip"; \
 	command -v flock >/dev/null || missing="$$missing util-linux"; \
 	command -v strace >/dev/null || missing="$$missing strace"; \
+	PATH="$$PATH:/sbin:/usr/sbin" command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
 	if [ -n "$$LIBCLANG_PATH" ] || { ls /usr/lib/*/libclang-[0-9]*.so* || ls /usr/lib/llvm-*/lib/libclang.so* ; } >/dev/null 2>&1 && ls -d /usr/lib/llvm-*/lib/clang /usr/lib/clang/*/include >/dev/null 2>&1; then :; else \
 	  missing="$$missing libclang-dev"; fi; \
 	if [ -n "$$missing" ]; then \

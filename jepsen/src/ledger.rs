@@ -145,6 +145,8 @@ pub struct Counts {
     pub reads: u64,
     /// Operations without an answer.
     pub unknown: u64,
+    /// Writes among them.
+    pub unknown_writes: u64,
     /// Operations without an answer that turned out to have taken effect.
     pub late: u64,
     /// Revisions in the history.
@@ -519,6 +521,8 @@ impl Ledger {
                 Some(Outcome::Refused) => {}
                 None => {
                     counts.unknown += 1;
+                    let is_write = !matches!(begun.operation, Operation::Get { .. });
+                    counts.unknown_writes += u64::from(is_write);
                     counts.late += u64::from(begun.effect.is_some());
                 }
             }

@@ -5,10 +5,14 @@
 //! - [`ledger`]: what clients were told, compared with what the store says happened.
 //! - [`one_node`]: a whole node on that runtime, crashed at any step.
 //! - [`process`]: a real server process, to be killed.
+//! - [`load`]: clients of such a server, and the check after each of its starts.
+//! - [`power`]: a disk of its own for such a server, whose power can be cut.
 //!
 //! Each run is named by its seed. A failure prints it, and `SEED=<n>` with the same test replays it.
 
 pub mod ledger;
+pub mod load;
 pub mod one_node;
+pub mod power;
 pub mod process;
 pub mod sim;

@@ -44,6 +44,8 @@ pub struct Server {
     binary: PathBuf,
     folder: PathBuf,
     port: u16,
+    flags: Vec<String>,
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -56,6 +58,8 @@ impl Server {
             binary,
             folder: folder.to_owned(),
             port,
+            flags: Vec::new(),
+            wrapper: Vec::new(),
             child: None,
         })
     }
@@ -66,6 +70,22 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// More flags, from the next start on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
+    /// From the next start on the server is an argument of this program, which must become it.
+    pub fn set_wrapper(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// Starts the process and returns a client once it answers a read.
     pub async fn start(&mut self) -> anyhow::Result<Client> {
         let log = OpenOptions::new()
@@ -73,12 +93,21 @@ impl Server {
             .append(true)
             .open(self.log_path())?;
         let url = self.endpoint();
-        let child = Command::new(&self.binary)
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
+        let child = command
             .arg("--data-dir")
-            .arg(self.folder.join("data"))
+            .arg(self.data_dir())
             .args(["--name", "jepsen"])
             .args(["--listen-client-urls", &url])
             .args(["--advertise-client-urls", &url])
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -122,6 +151,17 @@ impl Server {
         Ok(())
     }
 
+    /// SIGKILL, unless it has ended by itself already, as it may after a fault; tells how it did.
+    pub fn kill_or_reap(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let mut child = self.child.take().context("the server does not run")?;
+        let ended = child.try_wait()?;
+        if ended.is_none() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(ended)
+    }
+
     /// SIGTERM, and waits for a clean end.
     pub async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
         let child = self.child.as_ref().context("the server does not run")?;
@@ -159,7 +199,9 @@ impl Server {
         read().unwrap_or_else(|error| format!("(no log: {error})"))
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// What it wrote, over all of its lives.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
         self.folder.join("server.log")
     }
 
