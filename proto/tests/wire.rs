@@ -265,7 +265,7 @@ const LOG_FORMAT: (&str, &str) = (
      Command { member=1 uint64, boot=2 uint64, sequence=3 uint64, user=4 string, auth_revision=5 uint64,
                trace_id=6 uint64, put=16 etcdserverpb.PutRequest op,
                delete_range=17 etcdserverpb.DeleteRangeRequest op, txn=18 etcdserverpb.TxnRequest op,
-               compact=19 etcdserverpb.CompactionRequest op }
+               compact=19 etcdserverpb.CompactionRequest op, alarm=20 etcdserverpb.AlarmRequest op }
      Membership.Voters { ids=1 repeated uint64 }
      Membership { voters=1 repeated Membership.Voters, members=2 repeated uint64 }",
 );

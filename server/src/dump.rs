@@ -214,6 +214,13 @@ fn command(command: &Command) -> Value {
         Some(Op::Compact(request)) => {
             line["compact"] = json!({ "revision": request.revision, "physical": request.physical });
         }
+        Some(Op::Alarm(request)) => {
+            line["alarm"] = json!({
+                "action": request.action().as_str_name(),
+                "alarm": request.alarm().as_str_name(),
+                "member": format!("{:x}", request.member_id),
+            });
+        }
         None => line["unknown"] = true.into(),
     }
     line

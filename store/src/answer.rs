@@ -2,7 +2,7 @@
 
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
 };
 
 /// The outcome of one command. Response headers carry only `revision`; the server fills in the rest.
@@ -16,6 +16,8 @@ pub enum Answer {
     Txn(TxnResponse),
     /// Of a compaction.
     Compact(CompactionResponse),
+    /// Of a change of alarms.
+    Alarm(AlarmResponse),
 }
 
 /// Why a well-formed request was not carried out. Nothing was changed.
@@ -43,6 +45,12 @@ pub enum Refusal {
         /// The newest revision.
         current: i64,
     },
+    /// The alarm `NOSPACE` is on, and the command would need space.
+    #[error("the space alarm is on")]
+    NoSpace,
+    /// The alarm `CORRUPT` is on.
+    #[error("the corruption alarm is on")]
+    Corrupt,
 }
 
 /// An answer and who waits for it.
@@ -78,7 +86,7 @@ impl Operations {
             Answer::Put(_) => self.puts += 1,
             Answer::DeleteRange(_) => self.deletes += 1,
             Answer::Txn(response) => self.add_txn(response),
-            Answer::Compact(_) => {}
+            Answer::Compact(_) | Answer::Alarm(_) => {}
         }
     }
 

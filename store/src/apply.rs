@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use proto::command::{Batch as Envelope, Command, command::Op};
 
+use crate::alarm::Alarms;
 use crate::answer::{Answer, Answered, Operations, Refusal};
 use crate::engine::{Batch, Family, StateEngine, Step};
 use crate::entry::{Entry, LogId, Payload};
@@ -28,7 +29,7 @@ use crate::snapshot::{self, SnapshotName, StoredMembership};
 /// The envelope format that this version writes and reads.
 pub const BATCH_FORMAT: u32 = 1;
 /// The highest feature level that this version can apply.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// The revision of a store that was never written.
 const FIRST_REVISION: i64 = 1;
@@ -70,6 +71,8 @@ pub struct Machine {
     encoded_membership: Bytes,
     revision: i64,
     compact_revision: i64,
+    /// Shared with the views: a change makes a new one.
+    alarms: Arc<Alarms>,
     batch: Batch,
     scratch: Vec<u8>,
     cache: Cache,
@@ -94,6 +97,7 @@ impl Machine {
             Twin::new(read_index(&*engine)?),
             snapshot::current(&*engine)?,
         );
+        let alarms = Arc::new(snapshot::alarms(&*engine)?);
         let applied = state.as_ref().map(|state| state.applied);
         let revision = state
             .as_ref()
@@ -104,6 +108,7 @@ impl Machine {
             revision,
             compact_revision,
             applied,
+            alarms: alarms.clone(),
             index: twin.published().clone(),
             cached_bytes: 0,
             operations: Operations::default(),
@@ -128,6 +133,7 @@ impl Machine {
             membership,
             revision,
             compact_revision,
+            alarms,
             batch: Batch::default(),
             scratch: Vec::new(),
             operations: Operations::default(),
@@ -177,6 +183,7 @@ impl Machine {
             revision: self.revision,
             written_revision: self.revision,
             compact_revision: self.compact_revision,
+            alarms: &mut self.alarms,
             changes: Vec::new(),
             sets: Vec::new(),
         };
@@ -346,6 +353,7 @@ impl Machine {
             revision: self.revision,
             compact_revision: self.compact_revision,
             applied: self.applied,
+            alarms: self.alarms.clone(),
             index,
             cached_bytes: self.twin.cached_bytes(),
             operations: self.operations,
@@ -438,10 +446,14 @@ fn apply_commands(
 }
 
 fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refusal>, StoreError> {
+    if let Some(refusal) = writer.alarms.refuses(op) {
+        return Ok(Err(refusal));
+    }
     Ok(match op {
         Op::Put(request) => writer.put(request)?.map(Answer::Put),
         Op::DeleteRange(request) => Ok(Answer::DeleteRange(writer.delete_range(request)?)),
         Op::Txn(request) => writer.txn(request)?.map(Answer::Txn),
         Op::Compact(request) => writer.compact(request).map(Answer::Compact),
+        Op::Alarm(request) => Ok(Answer::Alarm(writer.alarm(request))),
     })
 }

@@ -6,7 +6,7 @@
 //! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
-//! | `meta` | a name | see [`META_FORMAT`] and [`META_STATE`] |
+//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`] and [`META_ALARMS`] |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
@@ -16,6 +16,7 @@
 //! - `log` gives the changes of a revision in their order.
 //! - The sub-revision of a version is kept beside it because hashes and exports need it.
 
+use crate::alarm::Alarms;
 use crate::engine::Family;
 use crate::entry::{LogId, Membership};
 use crate::error::StoreError;
@@ -28,6 +29,8 @@ pub const FORMAT: u64 = 1;
 pub const META_FORMAT: &[u8] = b"format";
 /// `meta`: an encoded [`SnapshotName`], written with every batch; one value, so that it is read as one.
 pub const META_STATE: &[u8] = b"state";
+/// `meta`: the alarms that are on, as varints: type and member of each. Absent before the first.
+pub const META_ALARMS: &[u8] = b"alarms";
 
 /// A family's name in the engine.
 pub const fn name(family: Family) -> &'static str {
@@ -324,6 +327,37 @@ fn parse_state(rest: &mut &[u8]) -> Option<SnapshotName> {
     })
 }
 
+/// Appends the value of [`META_ALARMS`].
+pub(crate) fn put_alarms(out: &mut Vec<u8>, alarms: &Alarms) {
+    for (alarm, member) in alarms.iter() {
+        // As protobuf has it, a number below zero takes ten bytes.
+        varint::put(out, i64::from(alarm).cast_unsigned());
+        varint::put(out, member);
+    }
+}
+
+/// Reads [`META_ALARMS`].
+pub fn alarms(stored: &[u8]) -> Result<Alarms, StoreError> {
+    let mut rest = stored;
+    let mut next = || {
+        let alarm = i32::try_from(varint::take(&mut rest)?.cast_signed()).ok()?;
+        Some((alarm, varint::take(&mut rest)?))
+    };
+    let mut active = Vec::new();
+    while let Some(alarm) = next() {
+        active.push(alarm);
+    }
+    let alarms = Alarms::from_iter(active);
+    let mut again = Vec::with_capacity(stored.len());
+    put_alarms(&mut again, &alarms);
+    if again != stored {
+        return Err(StoreError::damaged(
+            "the alarms in family meta cannot be read",
+        ));
+    }
+    Ok(alarms)
+}
+
 fn put_log_id(out: &mut Vec<u8>, id: LogId) {
     varint::put(out, id.term);
     varint::put(out, id.index);
@@ -549,6 +583,24 @@ mod tests {
             assert!(state(&stored[..stored.len() - 1]).is_err());
         }
         assert_eq!(format(&format_value()).unwrap(), FORMAT);
+    }
+
+    #[test]
+    fn alarms_round_trip() {
+        for active in [
+            vec![],
+            vec![(1, 7)],
+            vec![(-1, 0), (1, 7), (1, u64::MAX), (2, 7), (i32::MAX, 1)],
+        ] {
+            let active = Alarms::from_iter(active);
+            let mut stored = Vec::new();
+            put_alarms(&mut stored, &active);
+            assert_eq!(alarms(&stored).unwrap(), active);
+            if !stored.is_empty() {
+                assert!(alarms(&stored[..stored.len() - 1]).is_err());
+            }
+        }
+        assert!(alarms(&[2, 7, 1, 7]).is_err(), "out of order");
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! # Ok::<(), store::StoreError>(())
 //! ```
 
+pub mod alarm;
 pub mod answer;
 pub mod apply;
 pub mod engine;
@@ -41,6 +42,7 @@ pub mod reader;
 pub mod record;
 pub mod snapshot;
 
+pub use alarm::Alarms;
 pub use answer::{Answer, Answered, Operations, Refusal};
 pub use apply::{BATCH_FORMAT, FEATURE_LEVEL, Machine, Options, Outcome};
 pub use engine::StateEngine;

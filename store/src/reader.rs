@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proto::etcd::etcdserverpb::{RangeRequest, TxnRequest, TxnResponse};
 
+use crate::alarm::Alarms;
 use crate::answer::{Operations, Refusal};
 use crate::engine::StateEngine;
 use crate::entry::LogId;
@@ -26,6 +27,8 @@ pub struct View {
     pub compact_revision: i64,
     /// The last entry applied.
     pub applied: Option<LogId>,
+    /// The alarms that are on.
+    pub alarms: Arc<Alarms>,
     /// The live keys.
     pub index: Index,
     /// Bytes of records held in memory.

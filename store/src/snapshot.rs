@@ -1,5 +1,6 @@
 //! Snapshots as names: what the engine has durably flushed. Their files are made when one must be sent.
 
+use crate::alarm::Alarms;
 use crate::engine::{Family, StateEngine};
 use crate::entry::{LogId, Membership};
 use crate::error::StoreError;
@@ -37,6 +38,15 @@ pub fn durable(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreEr
         .as_deref()
         .map(layout::state)
         .transpose()
+}
+
+/// The alarms as of the last write.
+pub(crate) fn alarms(engine: &dyn StateEngine) -> Result<Alarms, StoreError> {
+    let mut found = Ok(Alarms::default());
+    engine.get(Family::Meta, layout::META_ALARMS, &mut |stored| {
+        found = layout::alarms(stored);
+    })?;
+    found
 }
 
 /// The state as of the last write.

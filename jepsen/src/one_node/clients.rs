@@ -196,7 +196,7 @@ async fn run(node: &Node, operation: &Operation) -> Result<Outcome, CallError> {
             revision: revision(txn.header),
             is_changed: txn.succeeded,
         },
-        Answer::Compact(_) => Outcome::Refused,
+        Answer::Compact(_) | Answer::Alarm(_) => Outcome::Refused,
     })
 }
 

@@ -119,6 +119,8 @@ pub const NO_SPACE: Status = Status::fixed(
     Code::ResourceExhausted,
     "etcdserver: mvcc: database space exceeded",
 );
+/// The alarm `CORRUPT` is on.
+pub const CORRUPT: Status = Status::fixed(Code::DataLoss, "etcdserver: corrupt cluster");
 /// The backlog of proposals is full.
 pub const TOO_MANY_REQUESTS: Status =
     Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests");
@@ -223,6 +225,8 @@ impl From<&Refusal> for Status {
             Refusal::LeaseNotFound(_) => LEASE_NOT_FOUND,
             Refusal::Compacted { .. } => COMPACTED,
             Refusal::FutureRevision { .. } => FUTURE_REVISION,
+            Refusal::NoSpace => NO_SPACE,
+            Refusal::Corrupt => CORRUPT,
         }
     }
 }
@@ -276,6 +280,16 @@ mod tests {
                 CallError::Refused(future),
                 11,
                 "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                CallError::Refused(Refusal::NoSpace),
+                8,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            (
+                CallError::Refused(Refusal::Corrupt),
+                15,
+                "etcdserver: corrupt cluster",
             ),
             (
                 CallError::TooManyRequests,

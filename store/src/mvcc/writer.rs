@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use proto::etcd::etcdserverpb::ResponseHeader;
+use proto::etcd::etcdserverpb::{AlarmRequest, AlarmResponse, ResponseHeader};
 
 use super::range::Source;
 use super::twin::Twin;
+use crate::alarm::Alarms;
 use crate::engine::{Batch, Family, StateEngine};
 use crate::history::{Change, ChangeSet, Previous};
 use crate::layout::{self, Op};
@@ -22,6 +23,7 @@ pub(crate) struct Writer<'a> {
     /// The revision that the published index and the engine show.
     pub(crate) written_revision: i64,
     pub(crate) compact_revision: i64,
+    pub(crate) alarms: &'a mut Arc<Alarms>,
     /// Changes of the command at work; they become one revision.
     pub(crate) changes: Vec<Change>,
     /// Finished revisions of this batch.
@@ -114,6 +116,24 @@ impl Writer<'_> {
             });
         }
         former
+    }
+
+    /// Carries out a request about alarms.
+    pub(crate) fn alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
+        let mut changed = Alarms::clone(self.alarms);
+        let (alarms, has_changed) = changed.change(request);
+        if has_changed {
+            self.batch.put(
+                Family::Meta,
+                |out| out.extend_from_slice(layout::META_ALARMS),
+                |out| layout::put_alarms(out, &changed),
+            );
+            *self.alarms = Arc::new(changed);
+        }
+        AlarmResponse {
+            header: self.header(),
+            alarms,
+        }
     }
 
     /// Deletes a key; answers its former tip.

@@ -37,6 +37,7 @@ pub(crate) use rocks::Rocks;
 #[cfg(feature = "rocksdb")]
 mod rocks {
     use std::fs;
+    use std::io;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
@@ -88,18 +89,28 @@ mod rocks {
         fn crash(&mut self) {
             let before = self.database();
             self.opened += 1;
-            copy(&before, &self.database());
+            // A file that a compaction removes meanwhile: the moment of the crash is a little later.
+            while !copy(&before, &self.database()) {
+                fs::remove_dir_all(self.database()).unwrap();
+            }
             self.engine = None;
             fs::remove_dir_all(before).unwrap();
             self.open();
         }
     }
 
-    fn copy(from: &Path, to: &Path) {
+    /// False if a file was removed under it.
+    fn copy(from: &Path, to: &Path) -> bool {
         fs::create_dir(to).unwrap();
-        for file in fs::read_dir(from).unwrap() {
+        fs::read_dir(from).unwrap().all(|file| {
             let file = file.unwrap();
-            fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
+            match fs::copy(file.path(), to.join(file.file_name())) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                copied => {
+                    copied.unwrap();
+                    true
+                }
+            }
+        })
     }
 }

@@ -5,6 +5,7 @@
     reason = "the numbers of tests are small"
 )]
 
+mod alarms;
 mod apply;
 mod commands;
 mod engines;

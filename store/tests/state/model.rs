@@ -88,6 +88,7 @@ impl Model {
                     header: work.header(),
                 })
             }
+            Op::Alarm(_) => panic!("what alarms do is modelled in alarms.rs"),
         };
         if !work.changes.is_empty() {
             // As etcd tells it: what was before a change is what was before its revision.
