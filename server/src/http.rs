@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use proto::etcd::etcdserverpb::RangeRequest;
+use proto::etcd::etcdserverpb::{AlarmType, RangeRequest};
 
 use ::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use ::http::{Method, Request, Response, StatusCode};
@@ -218,10 +218,18 @@ impl Endpoints {
     /// Looks at the node; the reads only where they are asked for.
     async fn find(&self, linearizable: bool, serializable: bool) -> Findings {
         let status = self.node.status();
+        let alarms = self
+            .node
+            .reader()
+            .view()
+            .alarms
+            .list(AlarmType::None as i32);
         let text = |error: CallError| Status::from(error).text().to_owned();
         let mut findings = Findings {
-            // No command raises an alarm yet.
-            alarms: Vec::new(),
+            alarms: alarms
+                .iter()
+                .map(|active| health::alarm_name(active.alarm))
+                .collect(),
             has_leader: status.has_leader,
             is_learner: status.is_learner,
             linearizable_read: Ok(()),

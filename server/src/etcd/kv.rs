@@ -204,7 +204,7 @@ fn check_size(service: &Service, context: &Context) -> Result<(), Status> {
 }
 
 /// The store knows the revision of an answer, the node everything else.
-fn complete(service: &Service, header: &mut Option<ResponseHeader>) {
+pub(super) fn complete(service: &Service, header: &mut Option<ResponseHeader>) {
     let revision = header.as_ref().map_or(0, |header| header.revision);
     *header = Some(service.node.header(revision));
 }
@@ -233,7 +233,7 @@ pub(super) fn fault(node: &Node, error: &store::StoreError) -> Status {
 }
 
 /// The state machine answers a command in kind; anything else is a bug in it.
-fn mismatch() -> Status {
+pub(super) fn mismatch() -> Status {
     tracing::error!("a command was answered with an answer of another kind");
     error::STORE_FAULT
 }

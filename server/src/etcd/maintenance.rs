@@ -1,12 +1,15 @@
-//! The Maintenance service, as far as it is built: `Status`, and `Alarm` for those who only look.
+//! The Maintenance service: how this member is, and alarms.
 
+use proto::command::command::Op;
 use proto::etcd::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcd::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DowngradeInfo, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DowngradeInfo, StatusRequest,
+    StatusResponse,
 };
+use store::Answer;
 
 use super::error::{self, Status};
-use super::{Context, Outcome, Service};
+use super::{Context, Outcome, Service, kv};
 use crate::config::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
 /// What a quota of zero stands for.
@@ -26,16 +29,19 @@ pub(super) async fn status(
     let in_use = i64::try_from(engine.size_in_use())
         .unwrap_or(i64::MAX)
         .min(allocated);
+    let view = node.reader().view();
     let no_leader = (!status.has_leader).then(|| error::NO_LEADER.text().to_owned());
+    let alarms = view.alarms.list(AlarmType::None as i32);
+    let errors = no_leader.into_iter().chain(alarms.iter().map(alarm_text));
     let answer = StatusResponse {
-        header: Some(node.header(node.reader().view().revision)),
+        header: Some(node.header(view.revision)),
         version: ETCD_VERSION.to_owned(),
         db_size: allocated,
         leader: status.leader,
         raft_index: status.committed_index,
         raft_term: status.term,
         raft_applied_index: status.applied_index,
-        errors: no_leader.into_iter().collect(),
+        errors: errors.collect(),
         db_size_in_use: in_use,
         is_learner: status.is_learner,
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
@@ -49,22 +55,61 @@ pub(super) async fn status(
     Ok(Outcome::of_message(&answer))
 }
 
-/// Answers `Alarm`. Nothing raises an alarm yet, so the list is empty.
+/// Answers `Alarm`. A list is as fresh as a linearizable read; a change goes through the log.
 pub(super) async fn alarm(
     service: &Service,
-    _context: &Context,
+    context: &Context,
     request: AlarmRequest,
 ) -> Result<Outcome, Status> {
-    if matches!(
-        request.action(),
-        AlarmAction::Activate | AlarmAction::Deactivate
-    ) {
-        return Err(error::not_built("Alarm other than GET"));
-    }
     let node = &service.node;
-    let answer = AlarmResponse {
-        header: Some(node.header(node.reader().view().revision)),
-        alarms: Vec::new(),
+    let mut answer = match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Get) => {
+            node.read_barrier(&context.call).await?;
+            let view = node.reader().view();
+            AlarmResponse {
+                header: Some(node.header(view.revision)),
+                alarms: view.alarms.list(request.alarm),
+            }
+        }
+        Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
+            match node.propose(&context.call, Op::Alarm(request)).await? {
+                Answer::Alarm(answer) => answer,
+                _ => return Err(kv::mismatch()),
+            }
+        }
+        // In etcd such a request ends the server.
+        Err(_) => return Err(error::UNKNOWN_METHOD),
     };
+    kv::complete(service, &mut answer.header);
     Ok(Outcome::of_message(&answer))
+}
+
+/// An alarm as etcd prints it among the errors of a status.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    let mut parts = Vec::new();
+    if alarm.member_id != 0 {
+        parts.push(format!("memberID:{}", alarm.member_id));
+    }
+    match AlarmType::try_from(alarm.alarm) {
+        Ok(AlarmType::None) => {}
+        Ok(kind) => parts.push(format!("alarm:{}", kind.as_str_name())),
+        Err(_) => parts.push(format!("alarm:{}", alarm.alarm)),
+    }
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_printed_as_go_prints_messages() {
+        let text = |member_id, alarm| alarm_text(&AlarmMember { member_id, alarm });
+        assert_eq!(text(7, 1), "memberID:7 alarm:NOSPACE");
+        assert_eq!(
+            text(u64::MAX, 2),
+            "memberID:18446744073709551615 alarm:CORRUPT"
+        );
+        assert_eq!(text(0, 9), "alarm:9");
+    }
 }

@@ -1,5 +1,7 @@
 //! What the health endpoints conclude from a look at the node, in etcd's words.
 
+use proto::etcd::etcdserverpb::AlarmType;
+
 /// What a look at the node found. A read that was not asked for counts as good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Findings {
@@ -104,6 +106,14 @@ impl Check {
             Self::LinearizableRead => read(&findings.linearizable_read),
             Self::SerializableRead => read(&findings.serializable_read),
         }
+    }
+}
+
+/// What `/health` calls an alarm.
+pub(super) fn alarm_name(alarm: i32) -> &'static str {
+    match AlarmType::try_from(alarm) {
+        Ok(AlarmType::None) | Err(_) => "UNKNOWN",
+        Ok(known) => known.as_str_name(),
     }
 }
 
