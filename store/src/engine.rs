@@ -45,7 +45,7 @@ pub type Visitor<'a> = dyn FnMut(&[u8], &[u8], &mut Vec<u8>) -> Step + 'a;
 /// - A batch is seen whole or not at all, by readers at once and after a crash.
 /// - There is no write-ahead log: a crash takes the state back to a flush, at the earliest the last one asked
 ///   for, and always to a point between two batches, the same one in all families.
-/// - One thread writes; any number read.
+/// - Any thread reads. Two write: one applies entries, one sweeps away what compaction gave up.
 pub trait StateEngine: Send + Sync + 'static {
     /// Calls `found` with the value, if the key exists; answers whether it does.
     fn get(
@@ -67,7 +67,7 @@ pub trait StateEngine: Send + Sync + 'static {
         visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError>;
 
-    /// Writes a batch.
+    /// Writes a batch. Any thread may: batches take their place one behind the other.
     fn write(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// Makes everything written so far durable.
@@ -75,6 +75,16 @@ pub trait StateEngine: Send + Sync + 'static {
 
     /// A value of [`Family::Meta`] as a crash at this moment would leave it.
     fn durable_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Lets the engine drop, whenever it rewrites [`Family::Kv`], the versions that no read at `revision` or later
+    /// shows. The horizon never goes back; a lower one is ignored.
+    ///
+    /// What is dropped is gone at once, also for a crash: the revision must be given up durably, and no read that
+    /// runs may need an older one.
+    fn set_horizon(&self, revision: i64);
+
+    /// Rewrites everything, so that what may be dropped is. Reads and writes go on meanwhile.
+    fn compact_all(&self) -> Result<(), StoreError>;
 
     /// Bytes that the database takes, in files and in memory not yet flushed.
     fn size(&self) -> u64;
@@ -95,12 +105,31 @@ pub struct Batch {
     writes: Vec<Write>,
 }
 
+/// One write of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit<'a> {
+    /// Sets a key to a value.
+    Put(&'a [u8], &'a [u8]),
+    /// Removes a key.
+    Delete(&'a [u8]),
+    /// Removes the keys from the first one on, below the second one.
+    DeleteRange(&'a [u8], &'a [u8]),
+}
+
 #[derive(Debug)]
 struct Write {
     family: Family,
+    kind: Kind,
     key: Range<usize>,
-    /// None: a deletion.
-    value: Option<Range<usize>>,
+    /// A value, or the end of a range; a deletion has none.
+    second: Range<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Put,
+    Delete,
+    DeleteRange,
 }
 
 impl Batch {
@@ -122,23 +151,22 @@ impl Batch {
         key: impl FnOnce(&mut Vec<u8>),
         value: impl FnOnce(&mut Vec<u8>),
     ) {
-        let key = self.append(key);
-        let value = self.append(value);
-        self.writes.push(Write {
-            family,
-            key,
-            value: Some(value),
-        });
+        self.add(family, Kind::Put, key, value);
     }
 
     /// Removes a key.
     pub fn delete(&mut self, family: Family, key: impl FnOnce(&mut Vec<u8>)) {
-        let key = self.append(key);
-        self.writes.push(Write {
-            family,
-            key,
-            value: None,
-        });
+        self.add(family, Kind::Delete, key, |_| {});
+    }
+
+    /// Removes the keys from `from` on, below `to`; none if that is not above `from`.
+    pub fn delete_range(
+        &mut self,
+        family: Family,
+        from: impl FnOnce(&mut Vec<u8>),
+        to: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.add(family, Kind::DeleteRange, from, to);
     }
 
     /// How many writes there are.
@@ -151,12 +179,35 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// The writes in their order; a value of `None` removes the key.
-    pub fn iter(&self) -> impl Iterator<Item = (Family, &[u8], Option<&[u8]>)> {
+    /// The writes in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (Family, Edit<'_>)> {
         self.writes.iter().map(|write| {
-            let value = write.value.clone().map(|value| &self.bytes[value]);
-            (write.family, &self.bytes[write.key.clone()], value)
+            let key = &self.bytes[write.key.clone()];
+            let second = &self.bytes[write.second.clone()];
+            let edit = match write.kind {
+                Kind::Put => Edit::Put(key, second),
+                Kind::Delete => Edit::Delete(key),
+                Kind::DeleteRange => Edit::DeleteRange(key, second),
+            };
+            (write.family, edit)
         })
+    }
+
+    fn add(
+        &mut self,
+        family: Family,
+        kind: Kind,
+        key: impl FnOnce(&mut Vec<u8>),
+        second: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let key = self.append(key);
+        let second = self.append(second);
+        self.writes.push(Write {
+            family,
+            kind,
+            key,
+            second,
+        });
     }
 
     fn append(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {

@@ -7,6 +7,7 @@ pub mod index;
 pub(crate) mod put;
 pub mod range;
 pub(crate) mod read_txn;
+pub(crate) mod retention;
 pub(crate) mod twin;
 pub(crate) mod txn;
 pub(crate) mod writer;

@@ -81,6 +81,14 @@ impl<E: StateEngine> StateEngine for TimedEngine<E> {
         self.engine.durable_meta(key)
     }
 
+    fn set_horizon(&self, revision: i64) {
+        self.engine.set_horizon(revision);
+    }
+
+    fn compact_all(&self) -> Result<(), StoreError> {
+        self.engine.compact_all()
+    }
+
     fn size(&self) -> u64 {
         self.engine.size()
     }

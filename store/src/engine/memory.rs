@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{Batch, Family, StateEngine, Step, Visitor};
+use super::{Batch, Edit, Family, StateEngine, Step, Visitor};
 use crate::error::StoreError;
+use crate::mvcc::retention::Retention;
 
 type Map = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
-/// None removes the key.
-type Write = (Family, Vec<u8>, Option<Arc<[u8]>>);
+/// A write that is kept until it is flushed.
+enum Write {
+    Put(Vec<u8>, Arc<[u8]>),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Vec<u8>),
+}
 
 /// Maps in memory, and what they were at the last flush.
 #[derive(Default)]
@@ -25,8 +30,9 @@ struct State {
     live: [Map; Family::ALL.len()],
     flushed: [Map; Family::ALL.len()],
     /// Writes since the last flush, in their order.
-    unflushed: Vec<Write>,
+    unflushed: Vec<(Family, Write)>,
     live_bytes: u64,
+    horizon: i64,
     fails_writes: bool,
 }
 
@@ -41,12 +47,15 @@ impl MemoryEngine {
         let mut state = self.state.write();
         state.live = state.flushed.clone();
         state.unflushed.clear();
-        state.live_bytes = state
-            .live
-            .iter()
-            .flatten()
-            .map(|(key, value)| size(key, value))
-            .sum();
+        state.count_live_bytes();
+        // The horizon is told anew after a start.
+        state.horizon = 0;
+    }
+
+    /// Rewrites a part of what is flushed, as RocksDB does with the files that it picks: of family `kv`, drops what
+    /// the horizon gives up and the picked items alone show to be superseded.
+    pub fn compact(&self, picks: &mut dyn FnMut(&[u8]) -> bool) {
+        self.state.write().compact(picks);
     }
 
     /// Lets writes and flushes fail from now on, or work again.
@@ -103,17 +112,11 @@ impl StateEngine for MemoryEngine {
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut state = self.state.write();
         state.check_writable("write")?;
-        for (family, key, value) in batch.iter() {
-            let value: Option<Arc<[u8]>> = value.map(Arc::from);
-            state.unflushed.push((family, key.to_vec(), value.clone()));
-            let mut bytes = state.live_bytes;
-            if let Some(value) = &value {
-                bytes += size(key, value);
-            }
-            if let Some(old) = apply(&mut state.live[family as usize], key.to_vec(), value) {
-                bytes -= size(key, &old);
-            }
-            state.live_bytes = bytes;
+        for (family, edit) in batch.iter() {
+            let write = Write::from(edit);
+            let (added, removed) = write.apply(&mut state.live[family as usize]);
+            state.live_bytes = state.live_bytes + added - removed;
+            state.unflushed.push((family, write));
         }
         Ok(())
     }
@@ -121,9 +124,7 @@ impl StateEngine for MemoryEngine {
     fn flush(&self) -> Result<(), StoreError> {
         let mut state = self.state.write();
         state.check_writable("flush")?;
-        for (family, key, value) in std::mem::take(&mut state.unflushed) {
-            apply(&mut state.flushed[family as usize], key, value);
-        }
+        state.flush();
         Ok(())
     }
 
@@ -132,6 +133,19 @@ impl StateEngine for MemoryEngine {
         Ok(state.flushed[Family::Meta as usize]
             .get(key)
             .map(|value| value.to_vec()))
+    }
+
+    fn set_horizon(&self, revision: i64) {
+        let mut state = self.state.write();
+        state.horizon = state.horizon.max(revision);
+    }
+
+    fn compact_all(&self) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        state.check_writable("compact")?;
+        state.flush();
+        state.compact(&mut |_| true);
+        Ok(())
     }
 
     fn size(&self) -> u64 {
@@ -144,6 +158,32 @@ impl StateEngine for MemoryEngine {
 }
 
 impl State {
+    fn flush(&mut self) {
+        for (family, write) in std::mem::take(&mut self.unflushed) {
+            write.apply(&mut self.flushed[family as usize]);
+        }
+    }
+
+    fn compact(&mut self, picks: &mut dyn FnMut(&[u8]) -> bool) {
+        let mut retention = Retention::new(self.horizon);
+        let dropped: Vec<_> = self.flushed[Family::Kv as usize]
+            .iter()
+            .filter(|(key, value)| picks(key) && !retention.keeps(key, value))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in dropped {
+            // A version is written once: what is live under this key is what is flushed, or is deleted already.
+            self.flushed[Family::Kv as usize].remove(&key);
+            self.live[Family::Kv as usize].remove(&key);
+        }
+        self.count_live_bytes();
+    }
+
+    fn count_live_bytes(&mut self) {
+        let items = self.live.iter().flatten();
+        self.live_bytes = items.map(|(key, value)| size(key, value)).sum();
+    }
+
     fn check_writable(&self, doing: &'static str) -> Result<(), StoreError> {
         if self.fails_writes {
             return Err(StoreError::Engine {
@@ -155,10 +195,41 @@ impl State {
     }
 }
 
-fn apply(map: &mut Map, key: Vec<u8>, value: Option<Arc<[u8]>>) -> Option<Arc<[u8]>> {
-    match value {
-        Some(value) => map.insert(key, value),
-        None => map.remove(&key),
+impl From<Edit<'_>> for Write {
+    fn from(edit: Edit<'_>) -> Self {
+        match edit {
+            Edit::Put(key, value) => Self::Put(key.to_vec(), Arc::from(value)),
+            Edit::Delete(key) => Self::Delete(key.to_vec()),
+            Edit::DeleteRange(from, to) => Self::DeleteRange(from.to_vec(), to.to_vec()),
+        }
+    }
+}
+
+impl Write {
+    /// Answers the bytes added and removed.
+    fn apply(&self, map: &mut Map) -> (u64, u64) {
+        match self {
+            Self::Put(key, value) => {
+                let old = map.insert(key.clone(), value.clone());
+                let removed = old.map_or(0, |old| size(key, &old));
+                (size(key, value), removed)
+            }
+            Self::Delete(key) => (0, map.remove(key).map_or(0, |old| size(key, &old))),
+            Self::DeleteRange(from, to) => {
+                let range = (Bound::Included(from), Bound::Excluded(to));
+                let keys: Vec<_> = if from < to {
+                    map.range::<Vec<u8>, _>(range)
+                        .map(|(key, _)| key.clone())
+                        .collect()
+                } else {
+                    Vec::new()
+                };
+                let sizes = keys
+                    .iter()
+                    .filter_map(|key| Some(size(key, &map.remove(key)?)));
+                (0, sizes.sum())
+            }
+        }
     }
 }
 

@@ -3,17 +3,28 @@
 //! RocksDB's own write-ahead log is off: the raft log is the log. All families flush together (`atomic_flush`),
 //! so a crash leaves one point between two batches.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use rocksdb::compaction_filter::CompactionFilter;
+use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    ErrorKind, FlushOptions, LogLevel, MemtableFactory, Options, ReadOptions, ReadTier, WriteBatch,
-    WriteOptions, properties,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, CompactionDecision, DB, DBCompressionType, ErrorKind, FlushOptions, LogLevel,
+    MemtableFactory, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-use super::{Batch, Family, StateEngine, Step, Visitor};
+use super::{Batch, Edit, Family, StateEngine, Step, Visitor};
 use crate::error::StoreError;
 use crate::layout;
+use crate::mvcc::retention::Retention;
+
+/// A file is rewritten soon if among so many items in a row ...
+const DELETIONS_WINDOW: usize = 4096;
+/// ... there are so many deletions.
+const DELETIONS: usize = 2048;
 
 /// Memory that the engine may take, and how it writes.
 #[derive(Clone, Debug)]
@@ -40,21 +51,28 @@ impl Default for RocksOptions {
 pub struct RocksEngine {
     db: DB,
     block_cache: Cache,
+    horizon: Arc<AtomicI64>,
 }
 
 impl RocksEngine {
     /// Opens or creates the database in `folder`, whose parent exists.
     pub fn open(folder: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
         let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let horizon = Arc::new(AtomicI64::new(0));
         let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(
-                layout::name(family),
-                family_options(family, options, &block_cache),
-            )
+            let mut settings = family_options(family, options, &block_cache);
+            if family == Family::Kv {
+                settings.set_compaction_filter_factory(Filters(horizon.clone()));
+            }
+            ColumnFamilyDescriptor::new(layout::name(family), settings)
         });
         let db = DB::open_cf_descriptors(&database_options(options), folder, families)
             .map_err(|error| open_error(error, folder))?;
-        Ok(Self { db, block_cache })
+        Ok(Self {
+            db,
+            block_cache,
+            horizon,
+        })
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -119,11 +137,16 @@ impl StateEngine for RocksEngine {
         // Room for each write's tag, family and lengths beside its bytes.
         let mut writes = WriteBatch::with_capacity_bytes(batch.bytes() + batch.len() * 12 + 12);
         let families = Family::ALL.map(|family| self.family(family));
-        for (family, key, value) in batch.iter() {
+        for (family, edit) in batch.iter() {
             let family = families[family as usize];
-            match value {
-                Some(value) => writes.put_cf(family, key, value),
-                None => writes.delete_cf(family, key),
+            match edit {
+                Edit::Put(key, value) => writes.put_cf(family, key, value),
+                Edit::Delete(key) => writes.delete_cf(family, key),
+                Edit::DeleteRange(from, to) if from < to => {
+                    writes.delete_range_cf(family, from, to);
+                }
+                // RocksDB would refuse the batch.
+                Edit::DeleteRange(..) => {}
             }
         }
         let mut options = WriteOptions::default();
@@ -150,6 +173,36 @@ impl StateEngine for RocksEngine {
         self.db
             .get_cf_opt(self.family(Family::Meta), key, &read)
             .map_err(|error| engine_error("read", error))
+    }
+
+    fn set_horizon(&self, revision: i64) {
+        self.horizon.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    fn compact_all(&self) -> Result<(), StoreError> {
+        let errors = || {
+            let errors = self.db.property_int_value(properties::BACKGROUND_ERRORS);
+            errors.map_err(|error| engine_error("compact", error))
+        };
+        let before = errors()?;
+        let mut options = CompactOptions::default();
+        // Else it would wait for the compactions that run, and hold up those that become due.
+        options.set_exclusive_manual_compaction(false);
+        // The last level, too, or what is superseded within it would stay.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+        for family in Family::ALL {
+            let family = self.family(family);
+            self.db
+                .compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        // The call itself does not say how it went.
+        if errors()? != before {
+            return Err(StoreError::Engine {
+                doing: "compact",
+                source: "the file LOG in the database folder says why".into(),
+            });
+        }
+        Ok(())
     }
 
     fn size(&self) -> u64 {
@@ -190,6 +243,40 @@ impl StateEngine for RocksEngine {
     }
 }
 
+/// Makes a filter for each compaction.
+struct Filters(Arc<AtomicI64>);
+
+/// Drops the versions that the horizon gave up when the compaction began.
+struct Filter(Retention);
+
+const FILTER: &CStr = c"holdfast.retention";
+
+impl CompactionFilterFactory for Filters {
+    type Filter = Filter;
+
+    fn create(&mut self, _: CompactionFilterContext) -> Filter {
+        Filter(Retention::new(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn name(&self) -> &CStr {
+        FILTER
+    }
+}
+
+impl CompactionFilter for Filter {
+    fn filter(&mut self, _: u32, key: &[u8], value: &[u8]) -> CompactionDecision {
+        if self.0.keeps(key, value) {
+            CompactionDecision::Keep
+        } else {
+            CompactionDecision::Remove
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        FILTER
+    }
+}
+
 fn database_options(options: &RocksOptions) -> Options {
     let mut database = Options::default();
     database.create_if_missing(true);
@@ -198,7 +285,7 @@ fn database_options(options: &RocksOptions) -> Options {
     database.set_db_write_buffer_size(options.memtable_bytes);
     database.set_max_background_jobs(options.background_jobs);
     database.set_bytes_per_sync(1 << 20);
-    // One thread writes, so what lets writers share the memtable only costs.
+    // One thread writes, seldom two, so what lets writers share the memtable only costs.
     database.set_allow_concurrent_memtable_write(false);
     database.set_enable_write_thread_adaptive_yield(false);
     // No statistics are read; gathering them slows the start and adds timer threads.
@@ -232,6 +319,10 @@ fn family_options(family: Family, options: &RocksOptions, block_cache: &Cache) -
     if family == Family::Tip {
         // Written with every put and read only at the start: appending beats a sorted insert, 1 us a put.
         settings.set_memtable_factory(MemtableFactory::Vector);
+    }
+    if matches!(family, Family::Kv | Family::Tip) {
+        // A stretch of deletions slows down whoever scans over it: a file with one is rewritten soon.
+        settings.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS, 0.0);
     }
     settings.set_write_buffer_size(options.memtable_bytes / 2);
     settings.set_max_write_buffer_number(4);

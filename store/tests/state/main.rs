@@ -8,6 +8,7 @@
 mod alarms;
 mod apply;
 mod commands;
+mod compaction;
 mod engines;
 #[cfg(feature = "rocksdb")]
 mod figures;
