@@ -67,6 +67,17 @@ pub trait StateEngine: Send + Sync + 'static {
         visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError>;
 
+    /// Like [`StateEngine::scan`], of so much that keeping it in a cache would only drive out what is read again.
+    fn scan_once(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan(family, from, to, visit)
+    }
+
     /// Writes a batch. Any thread may: batches take their place one behind the other.
     fn write(&self, batch: &Batch) -> Result<(), StoreError>;
 

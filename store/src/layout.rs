@@ -192,12 +192,28 @@ pub fn kv_op(stored: &[u8]) -> Result<Op, StoreError> {
 
 /// Reads a `kv` value.
 pub fn kv_value(stored: &[u8]) -> Result<(Op, u32, Record), StoreError> {
+    let (op, sub, encoded) = kv_parts(stored)?;
+    Ok((op, sub, Record::from_encoded(encoded)?))
+}
+
+/// What a `kv` value is made of; the record stays encoded, and unread.
+pub fn kv_parts(stored: &[u8]) -> Result<(Op, u32, &[u8]), StoreError> {
     let op = kv_op(stored)?;
     let mut rest = &stored[1..];
     let sub = varint::take(&mut rest).and_then(|sub| u32::try_from(sub).ok());
     let sub =
         sub.ok_or_else(|| StoreError::damaged("a version in family kv has no sub-revision"))?;
-    Ok((op, sub, Record::from_encoded(rest)?))
+    Ok((op, sub, rest))
+}
+
+/// The part of an encoded record that holds its key, as an encoded message of its own.
+pub(crate) fn encoded_key_field(encoded: &[u8]) -> Result<&[u8], StoreError> {
+    let mut rest = encoded.get(1..).unwrap_or_default();
+    let field = varint::take(&mut rest).and_then(|len| {
+        let head = encoded.len() - rest.len();
+        encoded.get(..head.checked_add(usize::try_from(len).ok()?)?)
+    });
+    field.ok_or_else(|| StoreError::damaged("a stored version is not an encoded key-value pair"))
 }
 
 /// Appends the `tip` value of a live key.

@@ -12,6 +12,7 @@ use crate::answer::{Operations, Refusal};
 use crate::engine::StateEngine;
 use crate::entry::LogId;
 use crate::error::StoreError;
+use crate::hash::{self, KvHash};
 use crate::history::{self, History};
 use crate::mvcc::index::Index;
 use crate::mvcc::range::{self, RangeAnswer, RangeTotals, Source};
@@ -136,6 +137,27 @@ impl Reader {
         before_revision: i64,
     ) -> Result<Option<Record>, StoreError> {
         history::previous(&*self.engine, view, key, before_revision)
+    }
+
+    /// etcd's hash of the history up to a revision, 0 for the newest; none if `goes_on` says no meanwhile.
+    ///
+    /// Reads everything that is stored, so this is not for a thread that others wait for.
+    pub fn hash_kv(
+        &self,
+        view: &View,
+        revision: i64,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Result<Option<KvHash>, Refusal>, StoreError> {
+        hash::kv(&*self.engine, view, revision, goes_on)
+    }
+
+    /// A hash of all that members hold alike; none if `goes_on` says no meanwhile. Reads everything, too.
+    pub fn hash_whole(
+        &self,
+        view: &View,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<u32>, StoreError> {
+        hash::whole(&*self.engine, view, goes_on)
     }
 
     /// The engine below.

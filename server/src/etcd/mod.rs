@@ -7,9 +7,11 @@ pub mod check;
 pub mod cluster;
 pub mod codec;
 pub mod error;
+mod hash;
 pub mod health;
 pub mod kv;
 pub mod maintenance;
+mod offload;
 mod range_stream;
 pub mod unimplemented;
 pub mod watch;
@@ -30,6 +32,8 @@ use tonic::Code;
 
 pub use codec::Body;
 pub use error::Status;
+
+use offload::Offload;
 
 use crate::http::Endpoints;
 use crate::listen::{Peer, Serve};
@@ -62,9 +66,14 @@ pub struct Service {
     pub(crate) options: Options,
     /// True from the moment on when the server begins to stop.
     pub(crate) stopping: Receiver<bool>,
+    /// Hashes at work; each reads the whole store.
+    hashes: Offload,
     endpoints: Arc<Endpoints>,
     methods: Methods,
 }
+
+/// Hashes that may run at once; more would only take the disk from everybody else.
+const HASHES: usize = 1;
 
 /// The counters of each method, looked up once.
 struct Methods {
@@ -78,6 +87,8 @@ struct Methods {
     member_list: GrpcMethod,
     alarm: GrpcMethod,
     status: GrpcMethod,
+    hash_kv: GrpcMethod,
+    hash: GrpcMethod,
     health_check: GrpcMethod,
     health_watch: GrpcMethod,
 }
@@ -192,6 +203,8 @@ impl Service {
             member_list: metrics.grpc("etcdserverpb.Cluster", "MemberList"),
             alarm: metrics.grpc("etcdserverpb.Maintenance", "Alarm"),
             status: metrics.grpc("etcdserverpb.Maintenance", "Status"),
+            hash_kv: metrics.grpc("etcdserverpb.Maintenance", "HashKV"),
+            hash: metrics.grpc("etcdserverpb.Maintenance", "Hash"),
             health_check: metrics.grpc("grpc.health.v1.Health", "Check"),
             health_watch: metrics.grpc("grpc.health.v1.Health", "Watch"),
         };
@@ -199,6 +212,7 @@ impl Service {
             node,
             options,
             stopping,
+            hashes: Offload::new(HASHES),
             endpoints,
             methods,
         })
@@ -235,6 +249,12 @@ impl Service {
             }
             "/etcdserverpb.Maintenance/Alarm" => {
                 Box::pin(self.unary(&methods.alarm, peer, request, maintenance::alarm)).await
+            }
+            "/etcdserverpb.Maintenance/HashKV" => {
+                Box::pin(self.unary(&methods.hash_kv, peer, request, hash::hash_kv)).await
+            }
+            "/etcdserverpb.Maintenance/Hash" => {
+                Box::pin(self.unary(&methods.hash, peer, request, hash::hash)).await
             }
             "/grpc.health.v1.Health/Check" => {
                 Box::pin(self.unary(&methods.health_check, peer, request, health::check)).await

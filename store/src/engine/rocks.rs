@@ -47,6 +47,9 @@ impl Default for RocksOptions {
     }
 }
 
+/// What a scan of everything reads from a file at once.
+const READ_AHEAD: usize = 1 << 20;
+
 /// A RocksDB database in a folder.
 pub struct RocksEngine {
     db: DB,
@@ -81,6 +84,33 @@ impl RocksEngine {
             .expect("open() opens every family")
     }
 
+    fn scan_with(
+        &self,
+        mut read: ReadOptions,
+        family: Family,
+        (from, to): (&[u8], Option<&[u8]>),
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        if let Some(to) = to {
+            if from >= to {
+                return Ok(());
+            }
+            read.set_iterate_upper_bound(to);
+        }
+        let mut items = self.db.raw_iterator_cf_opt(self.family(family), read);
+        let mut target = Vec::new();
+        items.seek(from);
+        while let Some((key, value)) = items.item() {
+            target.clear();
+            match visit(key, value, &mut target) {
+                Step::Next => items.next(),
+                Step::Seek => items.seek(&target),
+                Step::Stop => return Ok(()),
+            }
+        }
+        items.status().map_err(|error| engine_error("read", error))
+    }
+
     fn sum(&self, property: &properties::PropName) -> u64 {
         let of = |family| self.db.property_int_value_cf(self.family(family), property);
         Family::ALL
@@ -112,25 +142,20 @@ impl StateEngine for RocksEngine {
         to: Option<&[u8]>,
         visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError> {
+        self.scan_with(ReadOptions::default(), family, (from, to), visit)
+    }
+
+    fn scan_once(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
         let mut read = ReadOptions::default();
-        if let Some(to) = to {
-            if from >= to {
-                return Ok(());
-            }
-            read.set_iterate_upper_bound(to);
-        }
-        let mut items = self.db.raw_iterator_cf_opt(self.family(family), read);
-        let mut target = Vec::new();
-        items.seek(from);
-        while let Some((key, value)) = items.item() {
-            target.clear();
-            match visit(key, value, &mut target) {
-                Step::Next => items.next(),
-                Step::Seek => items.seek(&target),
-                Step::Stop => return Ok(()),
-            }
-        }
-        items.status().map_err(|error| engine_error("read", error))
+        read.fill_cache(false);
+        read.set_readahead_size(READ_AHEAD);
+        self.scan_with(read, family, (from, to), visit)
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
