@@ -366,7 +366,7 @@ fn seed() -> u64 {
         .ok()
         .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(rand::random);
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     seed
 }
 
