@@ -6,7 +6,7 @@
 //! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
-//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`] and [`META_ALARMS`] |
+//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_ALARMS`] and [`kept_prefix`] |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
@@ -31,6 +31,12 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_STATE: &[u8] = b"state";
 /// `meta`: the alarms that are on, as varints: type and member of each. Absent before the first.
 pub const META_ALARMS: &[u8] = b"alarms";
+
+/// `meta`: what the names of items begin with that came in an etcd snapshot's bucket and mean nothing here yet. The
+/// item's own key follows; the value is as it was.
+pub(crate) fn kept_prefix(bucket: &str) -> Vec<u8> {
+    [b"etcd/", bucket.as_bytes(), b"/"].concat()
+}
 
 /// A family's name in the engine.
 pub const fn name(family: Family) -> &'static str {

@@ -33,6 +33,7 @@ pub mod bolt;
 pub mod engine;
 pub mod entry;
 pub mod error;
+pub mod etcd;
 pub mod fs;
 pub mod hash;
 pub mod history;

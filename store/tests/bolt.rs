@@ -47,18 +47,9 @@ fn items_of(bucket: &Bucket<'_>, seen: &mut Seen) -> Result<Items, BoltError> {
 fn read(file: &[u8]) -> Result<Vec<(String, Items)>, BoltError> {
     let database = Database::open(&file)?;
     let mut seen = database.seen();
-    let root = database.root();
-    let mut opened = Vec::new();
-    let mut names = root.items(&mut seen);
-    while let Some(item) = names.next()? {
-        let (name, value) = (
-            String::from_utf8_lossy(item.key).into_owned(),
-            item.value.to_vec(),
-        );
-        opened.push((name, root.open(&value, names.page())?));
-    }
     let mut found = Vec::new();
-    for (name, bucket) in opened {
+    for (name, bucket) in database.buckets(&mut seen)? {
+        let name = String::from_utf8_lossy(&name).into_owned();
         found.push((name, items_of(&bucket, &mut seen)?));
     }
     database.check_free(&mut seen)?;

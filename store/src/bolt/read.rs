@@ -180,13 +180,23 @@ impl<'a> Database<'a> {
 
     /// The names of all buckets.
     pub fn names(&'a self) -> Result<Vec<Vec<u8>>, BoltError> {
-        let (root, mut seen) = (self.root(), self.seen());
-        let mut items = root.items(&mut seen);
-        let mut names = Vec::new();
+        let buckets = self.buckets(&mut self.seen())?;
+        Ok(buckets.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// All buckets, in the order of their names.
+    pub fn buckets(&'a self, seen: &mut Seen) -> Result<Vec<(Vec<u8>, Bucket<'a>)>, BoltError> {
+        let root = self.root();
+        let mut items = root.items(seen);
+        let mut buckets = Vec::new();
         while let Some(item) = items.next()? {
-            names.push(item.key.to_vec());
+            let (name, value, is_bucket) = (item.key.to_vec(), item.value.to_vec(), item.is_bucket);
+            if !is_bucket {
+                return Err(damaged(items.page(), "an item is in no bucket"));
+            }
+            buckets.push((name, root.open(&value, items.page())?));
         }
-        Ok(names)
+        Ok(buckets)
     }
 
     /// The bucket of a name, if it is there.

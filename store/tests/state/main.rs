@@ -10,6 +10,7 @@ mod apply;
 mod commands;
 mod compaction;
 mod engines;
+mod etcd_files;
 #[cfg(feature = "rocksdb")]
 mod figures;
 mod model;

@@ -189,7 +189,7 @@ fn txn(random: &mut StdRng, revision: i64, depth: usize, free: &mut Vec<Bytes>) 
     }
 }
 
-fn command(random: &mut StdRng, model: &Model) -> Op {
+pub(crate) fn command(random: &mut StdRng, model: &Model) -> Op {
     let revision = model.revision();
     match random.random_range(0..100) {
         0..50 => {

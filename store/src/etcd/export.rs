@@ -1,0 +1,273 @@
+//! Hands the state out as etcd keeps it: the file that etcd would have after a compaction at our compacted revision.
+//!
+//! Of versions at or below that revision, each key has the newest, unless it is a deletion before it; above it, all.
+//! Versions stand here in the order of their keys, and in etcd in that of their revisions: they are sorted with
+//! bounded memory, the rest in a file. Nothing is locked: one scan of the engine sees one state, whatever is written
+//! or compacted meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+
+use prost::Message as _;
+use proto::etcd::etcdserverpb::{AlarmMember, AlarmType};
+
+use super::sort::{Sorter, Version};
+use super::{
+    BUCKETS, CONF_STATE, CONSISTENT_INDEX, FINISHED_COMPACTION, KEPT, KEY, META,
+    SCHEDULED_COMPACTION, STORAGE_VERSION, TERM, put_revision,
+};
+use crate::bolt::BoltError;
+use crate::bolt::write::{PAGE_SIZE, Writer};
+use crate::engine::{Family, StateEngine, Step};
+use crate::error::StoreError;
+use crate::layout::{self, Op};
+use crate::mutant::{self, Mutant};
+use crate::reader::{Reader, View};
+use crate::record::{Fields, Record};
+
+/// Versions between two questions whether to go on.
+const ASK_EVERY: u64 = 256;
+
+/// What the store does not know of the cluster, and how to work.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The storage version to claim.
+    pub storage_version: String,
+    /// The cluster version.
+    pub cluster_version: String,
+    /// The members: ids and etcd's JSON of their attributes.
+    pub members: Vec<(u64, String)>,
+    /// Memory for sorting.
+    pub sort_bytes: usize,
+}
+
+/// What was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Bytes of the file.
+    pub size: u64,
+    /// The newest revision in it.
+    pub revision: i64,
+    /// Versions in it.
+    pub versions: u64,
+}
+
+/// Why nothing was handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file cannot be written.
+    #[error(transparent)]
+    Bolt(#[from] BoltError),
+    /// The temporary file cannot be used.
+    #[error("cannot use a temporary file: {0}")]
+    Temporary(#[from] io::Error),
+    /// Whoever asked wants it no more, or may not have it; the text says why.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Asked from time to time: an answer of `Err` ends the work.
+pub type GoOn<'a> = dyn FnMut() -> Result<(), String> + 'a;
+
+/// Writes the newest state into `out`, which is empty, as is `temporary`. Takes as long as it takes; any thread but
+/// those that others wait for may do it.
+pub fn export<W: Write + Seek>(
+    reader: &Reader,
+    out: W,
+    temporary: &File,
+    options: &Options,
+    go_on: &mut GoOn<'_>,
+) -> Result<(W, Exported), ExportError> {
+    let (view, sorter) = loop {
+        let view = reader.view();
+        let sorter = Sorter::new(temporary, options.sort_bytes);
+        if let Some(sorter) = gather(reader, &view, sorter, go_on)? {
+            break (view, sorter);
+        }
+    };
+    let mut writer = Writer::new(out, PAGE_SIZE)?;
+    for bucket in BUCKETS.into_iter().filter(|&bucket| bucket != KEY) {
+        writer.begin_bucket(bucket.as_bytes())?;
+        for (key, value) in small_bucket(&**reader.engine(), &view, options, bucket)? {
+            writer.put(&key, &value)?;
+        }
+    }
+    writer.begin_bucket(KEY.as_bytes())?;
+    let (mut versions, mut key) = (0_u64, Vec::new());
+    sorter.finish::<ExportError>(|version| {
+        if versions.is_multiple_of(ASK_EVERY) {
+            go_on().map_err(ExportError::Stopped)?;
+        }
+        versions += 1;
+        key.clear();
+        put_revision(&mut key, version.revision, version.sub, version.is_deletion);
+        Ok(writer.put(&key, version.encoded)?)
+    })?;
+    let (out, size) = writer.finish()?;
+    let exported = Exported {
+        size,
+        revision: view.revision,
+        versions,
+    };
+    Ok((out, exported))
+}
+
+/// Gathers the versions of a view. None if a compaction came before the scan began, so that some may be missing: then
+/// another view is needed. Once the scan runs, it sees its state whatever happens.
+fn gather<'f>(
+    reader: &Reader,
+    view: &View,
+    mut sorter: Sorter<'f>,
+    go_on: &mut GoOn<'_>,
+) -> Result<Option<Sorter<'f>>, ExportError> {
+    let mut chosen = Chosen {
+        revision: view.revision - i64::from(mutant::is_on(Mutant::SnapshotWithoutTail)),
+        compacted: view.compact_revision,
+        key: Vec::new(),
+        is_settled: false,
+    };
+    let (mut visited, mut is_late, mut fault) = (0_u64, false, None);
+    reader
+        .engine()
+        .scan(Family::Kv, &[], None, &mut |key, value, _| {
+            is_late = visited == 0 && reader.view().compact_revision != view.compact_revision;
+            if is_late {
+                return Step::Stop;
+            }
+            let mut step = || {
+                if visited.is_multiple_of(ASK_EVERY) {
+                    go_on().map_err(ExportError::Stopped)?;
+                }
+                chosen.visit(key, value, &mut sorter)
+            };
+            let done = step();
+            visited += 1;
+            match done {
+                Ok(()) => Step::Next,
+                Err(error) => {
+                    fault = Some(error);
+                    Step::Stop
+                }
+            }
+        })?;
+    match fault {
+        Some(fault) => Err(fault),
+        None => Ok((!is_late).then_some(sorter)),
+    }
+}
+
+/// Chooses the versions that etcd would have, while they pass by: key by key, the newest first.
+struct Chosen {
+    revision: i64,
+    compacted: i64,
+    /// The escaped key at hand.
+    key: Vec<u8>,
+    /// Its version in force at the compacted revision has come by: what follows is compacted.
+    is_settled: bool,
+}
+
+impl Chosen {
+    fn visit(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        sorter: &mut Sorter<'_>,
+    ) -> Result<(), ExportError> {
+        let found = layout::split_kv_key(key)?;
+        if found.escaped != self.key {
+            self.key.clear();
+            self.key.extend_from_slice(found.escaped);
+            self.is_settled = false;
+        }
+        let revision = found.mod_revision;
+        if revision > self.revision || self.is_settled {
+            return Ok(());
+        }
+        let (op, sub, record) = layout::kv_value(value)?;
+        if revision <= self.compacted {
+            self.is_settled = true;
+            if op == Op::Delete && revision < self.compacted {
+                return Ok(());
+            }
+        }
+        let version = |encoded| Version {
+            revision,
+            sub,
+            is_deletion: op == Op::Delete,
+            encoded,
+        };
+        match op {
+            Op::Put => sorter.push(version(record.encoded()))?,
+            Op::Delete => {
+                let key_alone = Record::new(&Fields {
+                    key: record.key(),
+                    ..Fields::default()
+                });
+                sorter.push(version(key_alone.encoded()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The items of every bucket but `key`.
+fn small_bucket(
+    engine: &dyn StateEngine,
+    view: &View,
+    options: &Options,
+    bucket: &str,
+) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+    let mut items = BTreeMap::new();
+    let mut put = |key: &str, value: &[u8]| {
+        items.insert(key.as_bytes().to_vec(), value.to_vec());
+    };
+    match bucket {
+        META => {
+            if let Some(applied) = view.applied.filter(|applied| applied.index > 0) {
+                put(CONSISTENT_INDEX, &applied.index.to_be_bytes());
+                put(TERM, &applied.term.to_be_bytes());
+            }
+            if view.compact_revision >= 0 {
+                let mut revision = Vec::new();
+                put_revision(&mut revision, view.compact_revision, 0, false);
+                put(SCHEDULED_COMPACTION, &revision);
+                put(FINISHED_COMPACTION, &revision);
+            }
+            put(STORAGE_VERSION, options.storage_version.as_bytes());
+            let ids: Vec<_> = options
+                .members
+                .iter()
+                .map(|(id, _)| id.to_string())
+                .collect();
+            let conf_state = format!(r#"{{"voters":[{}],"auto_leave":false}}"#, ids.join(","));
+            put(CONF_STATE, conf_state.as_bytes());
+        }
+        "cluster" => put("clusterVersion", options.cluster_version.as_bytes()),
+        "members" => {
+            for (id, attributes) in &options.members {
+                put(&format!("{id:x}"), attributes.as_bytes());
+            }
+        }
+        "alarm" => {
+            for alarm in view.alarms.list(AlarmType::None as i32) {
+                items.insert(AlarmMember::encode_to_vec(&alarm), Vec::new());
+            }
+        }
+        bucket if KEPT.contains(&bucket) => {
+            let prefix = layout::kept_prefix(bucket);
+            engine.scan(Family::Meta, &prefix, None, &mut |key, value, _| {
+                let Some(key) = key.strip_prefix(&*prefix) else {
+                    return Step::Stop;
+                };
+                items.insert(key.to_vec(), value.to_vec());
+                Step::Next
+            })?;
+        }
+        _ => {}
+    }
+    Ok(items)
+}
