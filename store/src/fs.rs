@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 mod sim;
 
-pub use sim::SimFs;
+pub use sim::{InDoubt, SimFs};
 
 /// One folder.
 pub trait WalFs: Send + Sync {

@@ -50,7 +50,7 @@ pub(crate) fn alarms(engine: &dyn StateEngine) -> Result<Alarms, StoreError> {
 }
 
 /// The state as of the last write.
-pub(crate) fn current(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
+pub fn current(engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
     let mut found = Ok(None);
     engine.get(Family::Meta, layout::META_STATE, &mut |stored| {
         found = layout::state(stored).map(Some);

@@ -283,8 +283,10 @@ pub(super) async fn compactor(node: Node, shared: Arc<Shared>) {
 /// The engine writes its memory to disk when it likes, not only when it is told to.
 pub(super) async fn flusher(node: Node) {
     let mut rng = Simulation::thread_rng();
+    // In some lives all the time, in some never: then only what the node flushes by itself is there after a crash.
+    let longest = 1_u64 << rng.random_range(8..24);
     loop {
-        Simulation::sleep(Duration::from_micros(rng.random_range(100..100_000))).await;
+        Simulation::sleep(Duration::from_micros(rng.random_range(100..=longest))).await;
         // A failure is the node's to notice, on its next write.
         node.engine().flush().ok();
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use store::mutant::{self, Mutant};
 use store::{SnapshotName, StateEngine, StoreError, snapshot};
 use tokio::sync::oneshot;
 
@@ -51,6 +52,9 @@ impl FlushWorker {
     }
 
     fn flush(&self, engine: &dyn StateEngine) -> Result<Option<SnapshotName>, StoreError> {
+        if mutant::is_on(Mutant::PurgeBeforeFlush) {
+            return snapshot::current(engine);
+        }
         engine.flush()?;
         snapshot::durable(engine)
     }

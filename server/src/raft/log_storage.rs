@@ -11,6 +11,7 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::type_config::alias::{LogIdOf, VoteOf};
 use openraft::{AsyncRuntime, LogState, OptionalSend};
 use store::log::Log;
+use store::mutant::{self, Mutant};
 use tokio::sync::oneshot;
 
 use super::Core;
@@ -183,6 +184,11 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(store_entry).collect();
+        if mutant::is_on(Mutant::AnswerBeforeCommit) && self.log.failure().is_none() {
+            self.log.append(entries, Box::new(drop));
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         let core = self.core.clone();
         self.log.append(
             entries,

@@ -9,6 +9,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{AsyncRuntime, OptionalSend};
 use store::log::Log;
+use store::mutant::{self, Mutant};
 use store::{Entry, Payload, SnapshotName, StateEngine};
 use tokio::sync::oneshot;
 
@@ -58,7 +59,9 @@ impl StateMachine {
         let Some(last) = entries.last().map(|entry| entry.id.index) else {
             return Ok(());
         };
-        if let Some(log) = &self.log {
+        if let Some(log) = &self.log
+            && !mutant::is_on(Mutant::AnswerBeforeCommit)
+        {
             std::future::poll_fn(|context| {
                 self.core.synced_waker.register(context.waker());
                 if log.synced_index().is_some_and(|synced| synced >= last) {

@@ -13,6 +13,20 @@ use super::{WalFile, WalFs};
 /// What a power cut keeps or loses as a whole.
 const SECTOR: usize = 512;
 
+/// Something that a power cut may keep or lose by itself: [`SimFs::crash_keeping`] asks for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InDoubt {
+    /// A creation, renaming or removal of a file: the how manieth since the folder was synced.
+    Name(usize),
+    /// A sector of 512 bytes.
+    Sector {
+        /// The file, numbered as it was created.
+        file: usize,
+        /// The sector's place in the file.
+        sector: usize,
+    },
+}
+
 /// A simulated folder.
 #[derive(Clone)]
 pub struct SimFs {
@@ -32,7 +46,7 @@ struct Disk {
     operations: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct FileState {
     bytes: Vec<u8>,
     durable_size: usize,
@@ -80,6 +94,25 @@ impl SimFs {
     /// Cuts the power and gives it back: a random subset of unsynced sectors survives, in no order, and so does a
     /// random subset of unsynced names. Open handles fail from now on; faults asked for earlier are gone.
     pub fn crash(&self) {
+        let mut random = self.disk.lock().random;
+        let mut of_file = (usize::MAX, 0);
+        self.crash_keeping(|in_doubt| match in_doubt {
+            InDoubt::Name(_) => next_random(&mut random).is_multiple_of(2),
+            InDoubt::Sector { file, .. } => {
+                // From "nothing reached the disk" to "everything did": one chance for all sectors would hardly
+                // ever show the extremes.
+                if of_file.0 != file {
+                    of_file = (file, next_random(&mut random) % 5);
+                }
+                next_random(&mut random) % 4 < of_file.1
+            }
+        });
+        self.disk.lock().random = random;
+    }
+
+    /// As [`SimFs::crash`], keeping what `is_kept` says. It is asked about everything [`SimFs::in_doubt`] lists,
+    /// in that order.
+    pub fn crash_keeping(&self, mut is_kept: impl FnMut(InDoubt) -> bool) {
         let mut disk = self.disk.lock();
         let disk = &mut *disk;
         disk.life += 1;
@@ -87,18 +120,32 @@ impl SimFs {
             capacity: disk.faults.capacity,
             ..Faults::default()
         };
-        for change in std::mem::take(&mut disk.unsynced_names) {
-            if next_random(&mut disk.random).is_multiple_of(2) {
+        for (nth, change) in std::mem::take(&mut disk.unsynced_names)
+            .into_iter()
+            .enumerate()
+        {
+            if is_kept(InDoubt::Name(nth)) {
                 apply_name_change(&mut disk.durable_names, change);
             }
         }
         disk.names.clone_from(&disk.durable_names);
-        for file in &mut disk.files {
-            // From "nothing reached the disk" to "everything did": one chance for all sectors would hardly ever
-            // show the extremes.
-            let chance = next_random(&mut disk.random) % 5;
-            file.lose_unsynced(|| next_random(&mut disk.random) % 4 < chance);
+        for (nth, file) in disk.files.iter_mut().enumerate() {
+            file.lose_unsynced(|sector| is_kept(InDoubt::Sector { file: nth, sector }));
         }
+    }
+
+    /// What is not synced: a power cut at this moment keeps any subset of it.
+    pub fn in_doubt(&self) -> Vec<InDoubt> {
+        let disk = self.disk.lock();
+        let mut found: Vec<_> = (0..disk.unsynced_names.len()).map(InDoubt::Name).collect();
+        for (nth, file) in disk.files.iter().enumerate() {
+            let mut sectors: Vec<_> = file.unsynced.keys().chain(file.doubtful.keys()).collect();
+            sectors.sort_unstable();
+            sectors.dedup();
+            let sectors = sectors.into_iter();
+            found.extend(sectors.map(|&sector| InDoubt::Sector { file: nth, sector }));
+        }
+        found
     }
 
     /// Kills the process, not the machine: what was written is still read, synced or not. Open handles fail from
@@ -181,6 +228,20 @@ impl SimFs {
     /// How many writes, syncs and changes of names there were.
     pub fn operations(&self) -> u64 {
         self.disk.lock().operations
+    }
+
+    /// A copy that shares nothing with this disk; what is not synced here is not synced there.
+    pub fn duplicate(&self) -> Self {
+        let disk = self.disk.lock();
+        let copy = Self::new(disk.random);
+        {
+            let mut copied = copy.disk.lock();
+            copied.files.clone_from(&disk.files);
+            copied.names.clone_from(&disk.names);
+            copied.durable_names.clone_from(&disk.durable_names);
+            copied.unsynced_names.clone_from(&disk.unsynced_names);
+        }
+        copy
     }
 
     /// A copy that shares nothing with this disk, everything on it durable.
@@ -277,7 +338,7 @@ impl FileState {
         }
     }
 
-    fn lose_unsynced(&mut self, mut is_kept: impl FnMut() -> bool) {
+    fn lose_unsynced(&mut self, mut is_kept: impl FnMut(usize) -> bool) {
         let mut size = self.durable_size;
         let mut in_doubt = std::mem::take(&mut self.unsynced);
         in_doubt.append(&mut self.doubtful);
@@ -286,7 +347,7 @@ impl FileState {
                 sector * SECTOR,
                 ((sector + 1) * SECTOR).min(self.bytes.len()),
             );
-            if is_kept() {
+            if is_kept(sector) {
                 size = size.max(end);
             } else {
                 self.bytes[start..end].copy_from_slice(&old[..end - start]);

@@ -16,6 +16,7 @@ use super::segment::{self, Blank, FORMAT, Header, Standing};
 use super::worker::Active;
 use crate::entry::Membership;
 use crate::fs::{WalFile, WalFs};
+use crate::mutant::{self, Mutant};
 
 /// The very first segment is small, so that a fresh node need not wait for 64 MiB of zeros.
 const FIRST_SEGMENT: u64 = 4 << 20;
@@ -382,7 +383,7 @@ impl Recovery<'_> {
         let wrote = |source| failed(self.fs, "repair the end of", sequence, source);
         let written = frame::written_end(&self.bytes);
         let mut cut = None;
-        if written > ending.at {
+        if written > ending.at && !mutant::is_on(Mutant::TornTailKept) {
             // Left there, its frames could one day be taken for the continuation of a shorter batch.
             zero(&**file, ending.at, written).map_err(wrote)?;
             cut = Some(TornTail {

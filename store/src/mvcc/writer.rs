@@ -10,6 +10,7 @@ use crate::alarm::Alarms;
 use crate::engine::{Batch, Family, StateEngine};
 use crate::history::{Change, ChangeSet, Previous};
 use crate::layout::{self, Op};
+use crate::mutant::{self, Mutant};
 use crate::record::{Fields, Record, Tags, Tip};
 
 /// Evaluates commands one after the other; each sees what those before it did.
@@ -140,8 +141,10 @@ impl Writer<'_> {
     pub(crate) fn delete(&mut self, key: &[u8]) -> Option<Tip> {
         let former = self.twin.remove(key)?;
         let record = Record::tombstone(self.scratch, key, self.revision + 1);
-        self.batch
-            .delete(Family::Tip, |out| out.extend_from_slice(key));
+        if !mutant::is_on(Mutant::IndexDiskDisagree) {
+            self.batch
+                .delete(Family::Tip, |out| out.extend_from_slice(key));
+        }
         put_version(self.batch, Op::Delete, sub(self.changes.len()), &record);
         let previous = Some(Previous::new(&former.tags(), former.record().cloned()));
         self.changes.push(Change {

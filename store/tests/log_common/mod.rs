@@ -1,6 +1,8 @@
 //! What the tests of the log share: opening it on a disk, entries, callbacks that remember.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod model;
+
 use std::io;
 use std::sync::Arc;
 
