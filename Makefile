@@ -11,7 +11,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit bench scale clean
+.PHONY: help setup packages rocksdb etcd build run test lint unit mutants bench scale clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -78,6 +78,10 @@ unit: setup etcd
 	cargo check --locked -p holdfast-server --no-default-features --all-targets
 	cargo build --locked -p holdfast-server
 	cargo test --workspace --locked
+
+# Faults built in on purpose, each of which a test must catch; see store/src/mutant.rs.
+mutants: setup
+	cargo test --locked -p holdfast-jepsen --features mutants --test mutants -- --nocapture
 
 test: lint unit
 
