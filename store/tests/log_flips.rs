@@ -1,6 +1,10 @@
 //! Every single bit of a log flipped: at rest, before a start, and under a running log.
 //!
 //! A flip is refused with a message that names the file, or it is provably harmless. Nothing wrong is ever served.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the numbers of tests are small"
+)]
 
 mod log_common;
 

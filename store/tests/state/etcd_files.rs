@@ -17,8 +17,8 @@ use store::etcd::status;
 use store::{LogId, Machine, Options, Reader, StateEngine, StoredMembership};
 
 use crate::commands::{apply, compact, delete, put, txn};
+use crate::generate::command;
 use crate::model::Model;
-use crate::random::command;
 
 const OF_ETCD: &[u8] = include_bytes!("../files/etcd-3.7.3.snapshot");
 

@@ -7,12 +7,15 @@
 
 mod alarms;
 mod apply;
+mod check;
 mod commands;
 mod compaction;
 mod engines;
 mod etcd_files;
+mod faulty;
 #[cfg(feature = "rocksdb")]
 mod figures;
+mod generate;
 mod model;
 mod random;
 mod range;
