@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
+use prost::encoding::encoded_len_varint;
 use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::{
@@ -20,12 +21,18 @@ pub fn range(request: &RangeRequest) -> Result<(), Status> {
     Ok(())
 }
 
-/// Checks a range that is answered as a stream. Without an order the target means nothing there.
+/// Checks a range that is answered as a stream: in the order of keys, also if that is asked for in so many words.
+/// Without an order the target means nothing there.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Status> {
     if request.key.is_empty() {
         return Err(error::EMPTY_KEY);
     }
-    if sort_order(request)? != SortOrder::None {
+    let is_by_key = match sort_order(request)? {
+        SortOrder::None => true,
+        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
+        SortOrder::Descend => false,
+    };
+    if !is_by_key {
         return Err(error::STREAM_SORT);
     }
     let bounds = [
@@ -65,6 +72,19 @@ pub fn put(request: &PutRequest) -> Result<(), Status> {
 pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Status> {
     if request.key.is_empty() {
         Err(error::EMPTY_KEY)
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks how long a write becomes in etcd's log, to the byte: the request and its length under a tag of one byte,
+/// and, under a tag of two, a header with the request's id, which begins with the end of the member's.
+pub fn size(request: usize, member_id: u64, limit: usize) -> Result<(), Status> {
+    let id = member_id << 48 | 1 << 47;
+    let header = 1 + encoded_len_varint(id);
+    let logged = 1 + encoded_len_varint(request as u64) + request + 2 + 1 + header;
+    if logged > limit {
+        Err(error::TOO_LARGE)
     } else {
         Ok(())
     }
@@ -340,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_stream_ignores_the_target_but_takes_no_order_and_no_filter() {
+    fn a_range_stream_ignores_the_target_but_takes_no_order_but_that_of_keys_and_no_filter() {
         let key = Bytes::from("a");
         let target = RangeRequest {
             key: key.clone(),
@@ -348,12 +368,19 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(range_stream(&target), Ok(()));
-        let order = RangeRequest {
-            key: key.clone(),
-            sort_order: 1,
-            ..Default::default()
-        };
-        assert_eq!(range_stream(&order), Err(error::STREAM_SORT));
+        for (sort_order, sort_target, expected) in [
+            (1, 0, Ok(())),
+            (1, 1, Err(error::STREAM_SORT)),
+            (2, 0, Err(error::STREAM_SORT)),
+        ] {
+            let order = RangeRequest {
+                key: key.clone(),
+                sort_order,
+                sort_target,
+                ..Default::default()
+            };
+            assert_eq!(range_stream(&order), expected);
+        }
         let filter = RangeRequest {
             key,
             min_create_revision: 1,
@@ -404,6 +431,17 @@ mod tests {
         };
         assert_eq!(txn(&outer, 4), Ok(()));
         assert_eq!(txn(&outer, 3), Err(error::TOO_MANY_OPS));
+    }
+
+    #[test]
+    fn a_write_is_as_long_as_in_etcds_log() {
+        // Ids of ten, nine and seven bytes.
+        for (member_id, beside) in [(0xffff, 18), (0x7fff, 17), (0x10000, 15)] {
+            let limit = 1_572_864;
+            assert_eq!(size(limit - beside, member_id, limit), Ok(()));
+            let beyond = limit - beside + 1;
+            assert_eq!(size(beyond, member_id, limit), Err(error::TOO_LARGE));
+        }
     }
 
     #[test]

@@ -15,10 +15,6 @@ use super::{Context, Outcome, Service, Subject, check};
 use crate::logging;
 use crate::node::{CallError, Node};
 
-/// What a command adds to a request when it is encoded for the log, at most. The limit of `--max-request-bytes`
-/// is about the encoded command, in etcd as here.
-const ENVELOPE: usize = 32;
-
 /// Answers `Range`.
 pub(super) async fn range(
     service: &Service,
@@ -197,10 +193,12 @@ fn answered(answer: &impl Message) -> Result<Outcome, Status> {
 }
 
 fn check_size(service: &Service, context: &Context) -> Result<(), Status> {
-    if context.received + ENVELOPE > service.options.max_request_bytes {
-        return Err(error::TOO_LARGE);
-    }
-    Ok(())
+    let options = &service.options;
+    check::size(
+        context.received,
+        options.member.id,
+        options.max_request_bytes,
+    )
 }
 
 /// The store knows the revision of an answer, the node everything else.

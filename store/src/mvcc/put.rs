@@ -19,15 +19,15 @@ impl Writer<'_> {
         }
     }
 
-    /// What must hold before a put, alone or in a transaction.
+    /// What must hold before a put, alone or in a transaction. Of two refusals etcd gives the lease's.
     pub(crate) fn check_put(&self, request: &PutRequest) -> Result<(), Refusal> {
+        if request.lease != 0 && !self.has_lease(request.lease) {
+            return Err(Refusal::LeaseNotFound(request.lease));
+        }
         if (request.ignore_value || request.ignore_lease)
             && self.twin.working().get(&request.key).is_none()
         {
             return Err(Refusal::KeyNotFound);
-        }
-        if request.lease != 0 && !self.has_lease(request.lease) {
-            return Err(Refusal::LeaseNotFound(request.lease));
         }
         Ok(())
     }

@@ -163,6 +163,47 @@ fn a_refused_transaction_changes_nothing() {
 }
 
 #[test]
+fn of_two_things_that_a_put_misses_the_lease_is_told() {
+    let (_, mut machine) = machine();
+    let request = PutRequest {
+        ignore_value: true,
+        lease: 9,
+        ..put("missing", "")
+    };
+    assert_eq!(
+        apply_one(&mut machine, Op::Put(request)),
+        Err(Refusal::LeaseNotFound(9))
+    );
+}
+
+/// The check for keys that are written twice takes such a delete for an empty one, as etcd's does; etcd then panics.
+#[test]
+fn a_put_that_keeps_what_the_same_transaction_deleted_finds_an_empty_value() {
+    let (_, mut machine) = machine();
+    apply(&mut machine, vec![Op::Put(put("b", "1"))]);
+    let keeping = PutRequest {
+        ignore_value: true,
+        ignore_lease: true,
+        ..put("b", "")
+    };
+    let ops = vec![
+        Request::RequestDeleteRange(delete("a", "\0")),
+        Request::RequestPut(keeping),
+    ];
+    apply_one(&mut machine, txn(ops)).unwrap();
+    let found = read(&machine, &range("b", "")).unwrap();
+    let record = &found.records[0];
+    assert_eq!(
+        (
+            record.value(),
+            record.fields().lease,
+            record.fields().version
+        ),
+        (&b""[..], 0, 1)
+    );
+}
+
+#[test]
 fn a_delete_of_nothing_and_a_transaction_without_writes_make_no_revision() {
     let (_, mut machine) = machine();
     let reads = txn(vec![Request::RequestRange(range("a", ""))]);

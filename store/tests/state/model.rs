@@ -309,11 +309,11 @@ fn range(state: &State, request: &RangeRequest) -> (Vec<KeyValue>, i64, bool) {
 }
 
 fn check_put(before: &State, request: &PutRequest) -> Result<(), Refusal> {
-    if (request.ignore_value || request.ignore_lease) && !before.contains_key(&request.key) {
-        return Err(Refusal::KeyNotFound);
-    }
     if request.lease != 0 {
-        Err(Refusal::LeaseNotFound(request.lease))
+        return Err(Refusal::LeaseNotFound(request.lease));
+    }
+    if (request.ignore_value || request.ignore_lease) && !before.contains_key(&request.key) {
+        Err(Refusal::KeyNotFound)
     } else {
         Ok(())
     }
