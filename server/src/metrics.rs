@@ -100,6 +100,9 @@ pub struct Metrics {
     /// Round trips to peers, by peer.
     pub peer_round_trip: HistogramVec,
 
+    /// Older views that are held for the next pages of lists.
+    pub list_views: IntGauge,
+
     /// Bytes of memory by what they are used for.
     pub memory: IntGaugeVec,
     /// What those bytes are held to, by the same names.
@@ -247,6 +250,10 @@ impl Metrics {
                 "Round trips to a peer.",
                 &["To"],
                 exponential(0.0001, 16),
+            ),
+            list_views: new.gauge(
+                "holdfast_list_views",
+                "Older views that are held for the next pages of lists.",
             ),
             memory: new.gauges(
                 "holdfast_memory_bytes",

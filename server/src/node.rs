@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use proto::command::Command;
 use proto::command::command::Op;
-use proto::etcd::etcdserverpb::ResponseHeader;
-use store::{Answer, Reader, Refusal, StateEngine};
+use proto::etcd::etcdserverpb::{RangeRequest, ResponseHeader};
+use store::{Answer, Reader, Refusal, StateEngine, View};
 
 use crate::metrics::Metrics;
 use crate::raft::Core;
@@ -199,6 +199,12 @@ impl Node {
     /// Lock-free access to the applied state.
     pub fn reader(&self) -> &Reader {
         &self.inner.core.reader
+    }
+
+    /// Told of an answered range: the next pages of a list are then read like this one.
+    pub fn note_page(&self, view: &Arc<View>, request: &RangeRequest, more: bool) {
+        let core = &self.inner.core;
+        core.reader.note_page(view, request, more, core.clock.now());
     }
 
     /// Where watchers register.

@@ -272,7 +272,8 @@ fn start_node(
     let options = store::Options {
         value_budget_bytes: bytes(memory.values),
     };
-    let machine = Machine::open(engine.clone(), options).map_err(store_error)?;
+    let mut machine = Machine::open(engine.clone(), options).map_err(store_error)?;
+    machine.answer_only(member_id, data_dir.boot());
     tracing::info!(
         took_ms = millis(began),
         keys = machine.reader().view().index.len(),
@@ -444,6 +445,12 @@ fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
         metrics::set(
             &metrics.memory.with_label_values(&["values"]),
             view.cached_bytes as u64,
+        );
+        let pages = node.reader().holding();
+        metrics::set(&metrics.list_views, pages.views as u64);
+        metrics::set(
+            &metrics.memory.with_label_values(&["list_views"]),
+            pages.bytes,
         );
         let log_tail = metrics.memory.with_label_values(&["log_tail"]);
         metrics::set(&log_tail, log.tail_bytes() as u64);

@@ -37,6 +37,9 @@ pub enum Refusal {
         /// The oldest revision that can be read.
         compacted: i64,
     },
+    /// The keys and values to answer are more than [`ANSWER_BYTES`](crate::mvcc::room::ANSWER_BYTES).
+    #[error("the answer would be too long")]
+    AnswerTooLong,
     /// The revision does not exist yet.
     #[error("revision {requested} is in the future (current: {current})")]
     FutureRevision {

@@ -20,10 +20,12 @@ use crate::history::ChangeSet;
 use crate::layout;
 use crate::mvcc::index::Builder;
 use crate::mvcc::range::{Interval, Selection, versions};
+use crate::mvcc::room::Room;
 use crate::mvcc::twin::Twin;
 use crate::mvcc::writer::Writer;
 use crate::reader::{Reader, View};
 use crate::record::{Record, Tip};
+use crate::retained::{Edits, Retained};
 use crate::snapshot::{self, SnapshotName, StoredMembership};
 
 /// The envelope format that this version writes and reads.
@@ -77,6 +79,8 @@ pub struct Machine {
     scratch: Vec<u8>,
     cache: Cache,
     operations: Operations,
+    /// None: everybody.
+    answers_to: Option<(u64, u64)>,
     is_stopped: bool,
 }
 
@@ -111,12 +115,14 @@ impl Machine {
             alarms: alarms.clone(),
             index: twin.published().clone(),
             cached_bytes: 0,
+            edits: Edits::default(),
             operations: Operations::default(),
         };
         let reader = Reader {
             view: Arc::new(ArcSwap::from_pointee(view)),
             engine: engine.clone(),
             missed: Arc::new(Mutex::new(VecDeque::new())),
+            retained: Arc::new(Retained::new(retained_bytes(&options))),
         };
         let budget = options.value_budget_bytes;
         Ok(Self {
@@ -137,6 +143,7 @@ impl Machine {
             batch: Batch::default(),
             scratch: Vec::new(),
             operations: Operations::default(),
+            answers_to: None,
             is_stopped: false,
         })
     }
@@ -144,6 +151,12 @@ impl Machine {
     /// A handle that reads what this machine publishes.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
+    }
+
+    /// From now on only the commands of this member and boot get the keys and values of their answers; who else waits
+    /// for one does so at another machine. What commands do, and whether they are refused, is the same.
+    pub fn answer_only(&mut self, member: u64, boot: u64) {
+        self.answers_to = Some((member, boot));
     }
 
     /// The last entry applied.
@@ -175,6 +188,7 @@ impl Machine {
         self.batch.clear();
         let mut answers = Vec::new();
         let mut applied = self.applied;
+        let answers_to = self.answers_to;
         let mut writer = Writer {
             engine: &*self.engine,
             twin: &mut self.twin,
@@ -185,6 +199,8 @@ impl Machine {
             compact_revision: self.compact_revision,
             alarms: &mut self.alarms,
             changes: Vec::new(),
+            formers: None,
+            room: Room::new(true),
             sets: Vec::new(),
         };
         for entry in entries {
@@ -201,7 +217,13 @@ impl Machine {
                     };
                 }
                 Payload::Commands(encoded) => {
-                    apply_commands(&mut writer, entry.id.index, encoded, &mut answers)?;
+                    apply_commands(
+                        &mut writer,
+                        entry.id.index,
+                        encoded,
+                        answers_to,
+                        &mut answers,
+                    )?;
                 }
             }
             applied = Some(entry.id);
@@ -356,9 +378,16 @@ impl Machine {
             alarms: self.alarms.clone(),
             index,
             cached_bytes: self.twin.cached_bytes(),
+            edits: self.twin.total(),
             operations: self.operations,
         }));
     }
+}
+
+/// What older views may keep in memory beside the newest one.
+fn retained_bytes(options: &Options) -> u64 {
+    const LEAST: usize = 16 << 20;
+    (options.value_budget_bytes / 4).max(LEAST) as u64
 }
 
 /// Refuses a database of a newer version; marks a new one.
@@ -411,6 +440,7 @@ fn apply_commands(
     writer: &mut Writer<'_>,
     index: u64,
     encoded: &Bytes,
+    answers_to: Option<(u64, u64)>,
     answers: &mut Vec<Answered>,
 ) -> Result<(), StoreError> {
     let envelope = Envelope::decode(encoded.clone())
@@ -424,6 +454,8 @@ fn apply_commands(
     }
     answers.reserve(envelope.commands.len());
     for (place, command) in envelope.commands.iter().enumerate() {
+        let origin = (command.member, command.boot);
+        writer.room = Room::new(answers_to.is_none_or(|here| here == origin));
         let outcome = match &command.op {
             Some(op) => apply_command(writer, op)?,
             None => return Err(needs(Need::Command(place))),
@@ -451,7 +483,13 @@ fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refu
     }
     Ok(match op {
         Op::Put(request) => writer.put(request)?.map(Answer::Put),
-        Op::DeleteRange(request) => Ok(Answer::DeleteRange(writer.delete_range(request)?)),
+        Op::DeleteRange(request) => {
+            let answer = writer.delete_range(request)?;
+            if writer.room.is_over() {
+                return Ok(Err(Refusal::AnswerTooLong));
+            }
+            Ok(Answer::DeleteRange(answer))
+        }
         Op::Txn(request) => writer.txn(request)?.map(Answer::Txn),
         Op::Compact(request) => writer.compact(request).map(Answer::Compact),
         Op::Alarm(request) => Ok(Answer::Alarm(writer.alarm(request))),

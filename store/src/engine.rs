@@ -180,6 +180,17 @@ impl Batch {
         self.add(family, Kind::DeleteRange, from, to);
     }
 
+    /// Where the batch ends now, for [`Batch::cut`].
+    pub fn end(&self) -> (usize, usize) {
+        (self.bytes.len(), self.writes.len())
+    }
+
+    /// Takes back what was added since then.
+    pub fn cut(&mut self, (bytes, writes): (usize, usize)) {
+        self.bytes.truncate(bytes);
+        self.writes.truncate(writes);
+    }
+
     /// How many writes there are.
     pub fn len(&self) -> usize {
         self.writes.len()

@@ -43,6 +43,7 @@ pub mod mutant;
 pub mod mvcc;
 pub mod reader;
 pub mod record;
+pub mod retained;
 pub mod snapshot;
 
 pub use alarm::Alarms;
@@ -56,4 +57,5 @@ pub use history::{Change, ChangeSet, History, Previous};
 pub use mvcc::range::{RangeAnswer, RangeTotals};
 pub use reader::{Reader, View};
 pub use record::Record;
+pub use retained::{Edits, Holding};
 pub use snapshot::{SnapshotName, StoredMembership};

@@ -8,6 +8,7 @@ pub(crate) mod put;
 pub mod range;
 pub(crate) mod read_txn;
 pub(crate) mod retention;
+pub mod room;
 pub(crate) mod twin;
 pub(crate) mod txn;
 pub(crate) mod writer;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,7 +18,9 @@ use crate::history::{self, History};
 use crate::mvcc::index::Index;
 use crate::mvcc::range::{self, RangeAnswer, RangeTotals, Source};
 use crate::mvcc::read_txn::read_txn;
+use crate::mvcc::room::Room;
 use crate::record::Record;
+use crate::retained::{Edits, Holding, Retained};
 
 /// The state after one batch.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct View {
     pub index: Index,
     /// Bytes of records held in memory.
     pub cached_bytes: usize,
+    /// What was done to the index since the machine was opened.
+    pub edits: Edits,
     /// What was carried out since the machine was opened.
     pub operations: Operations,
 }
@@ -45,6 +50,8 @@ pub struct Reader {
     pub(crate) engine: Arc<dyn StateEngine>,
     /// Records that had to be fetched from the engine, for the writer to take back into memory.
     pub(crate) missed: Arc<Mutex<VecDeque<Record>>>,
+    /// Older views, for the next pages of lists.
+    pub(crate) retained: Arc<Retained>,
 }
 
 /// Fetched records that may wait for the writer; more are dropped, which only costs later reads.
@@ -90,7 +97,15 @@ impl Reader {
         view: &View,
         request: &TxnRequest,
     ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
-        self.with_source(view, |source| read_txn(source, request))
+        let room = Room::new(true);
+        let answer = self.with_source(view, |source| {
+            let room = Some(&room);
+            read_txn(&Source { room, ..*source }, request)
+        });
+        if room.is_over() {
+            return Ok(Err(Refusal::AnswerTooLong));
+        }
+        answer
     }
 
     fn with_source<T>(&self, view: &View, read: impl FnOnce(&Source<'_>) -> T) -> T {
@@ -101,7 +116,31 @@ impl Reader {
             engine: &*self.engine,
             is_written: true,
             missed: Some(&|record| self.note_missed(record)),
+            retained: Some(&self.retained),
+            room: None,
         })
+    }
+
+    /// Told of an answered range, so that its next pages are read and counted like this one: `view` is what it was
+    /// read from, `more` whether its limit left keys out. `now` is any clock that does not go back.
+    pub fn note_page(&self, view: &Arc<View>, request: &RangeRequest, more: bool, now: Duration) {
+        self.retained.note(view, request, more, now);
+    }
+
+    /// The view of an older revision, if it is held for the pages of a list and is not compacted.
+    pub fn held(&self, view: &View, revision: i64) -> Option<Arc<View>> {
+        let is_readable = revision >= view.compact_revision && revision < view.revision;
+        is_readable.then(|| self.retained.find(revision)).flatten()
+    }
+
+    /// Lets go of older views that nobody asked for in a while. To be called from time to time.
+    pub fn expire_pages(&self, now: Duration) {
+        self.retained.expire(&self.view.load(), now);
+    }
+
+    /// The older views that are held.
+    pub fn holding(&self) -> Holding {
+        self.retained.holding(&self.view.load())
     }
 
     /// Never waits for a lock.

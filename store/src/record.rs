@@ -286,6 +286,20 @@ impl Tip {
             && self.tags().value_len >= STRIP_FROM as u64
     }
 
+    /// Bytes of memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.0.len()
+    }
+
+    /// Length of the whole record, also if its value was left out: its length is as long as the tag says.
+    pub(crate) fn encoded_len(&self) -> u64 {
+        let missing = match self.record() {
+            Some(_) => 0,
+            None => self.tags().value_len,
+        };
+        self.0.0.len() as u64 + missing
+    }
+
     /// Bytes of memory that count against the budget; small values stay with their keys and do not.
     pub(crate) fn cached_bytes(&self) -> usize {
         if self.is_strippable() {

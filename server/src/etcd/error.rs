@@ -172,6 +172,11 @@ pub const TWO_MESSAGES: Status = Status::fixed(
 /// A compressed message.
 pub const COMPRESSED: Status =
     Status::fixed(Code::Unimplemented, "grpc: compression not supported");
+/// What a transaction or a range delete is to answer does not fit into one answer.
+pub const ANSWER_TOO_LONG: Status = Status::fixed(
+    Code::ResourceExhausted,
+    "holdfast: the keys and values to answer are more than 256 MiB; ask for less in one request",
+);
 /// The store could not be read; the cause is in the log of the node.
 pub const STORE_FAULT: Status =
     Status::fixed(Code::Internal, "holdfast: the store could not be read");
@@ -225,6 +230,7 @@ impl From<&Refusal> for Status {
             Refusal::LeaseNotFound(_) => LEASE_NOT_FOUND,
             Refusal::Compacted { .. } => COMPACTED,
             Refusal::FutureRevision { .. } => FUTURE_REVISION,
+            Refusal::AnswerTooLong => ANSWER_TOO_LONG,
             Refusal::NoSpace => NO_SPACE,
             Refusal::Corrupt => CORRUPT,
         }

@@ -29,6 +29,9 @@ pub(super) async fn range(
         .range(&view, &request)
         .map_err(|error| fault(&service.node, &error))?
         .map_err(|refusal| Status::from(&refusal))?;
+    if answer.more || request.revision > 0 {
+        service.node.note_page(&view, &request, answer.more);
+    }
     let frame = RangeFrame {
         header: Some(service.node.header(view.revision)),
         more: answer.more,

@@ -55,7 +55,10 @@ impl RangeStream {
         request: RangeRequest,
     ) -> Result<Self, Status> {
         let header = Some(node.header(view.revision));
-        let pages = Pages::new(node.reader(), view, request)
+        let reader = node.reader();
+        // A view that is held for the pages of a list shows its revision like the newest one does.
+        let view = reader.held(&view, request.revision).unwrap_or(view);
+        let pages = Pages::new(reader, view, request)
             .map_err(|error| fault(&node, &error))?
             .map_err(|refusal| Status::from(&refusal))?;
         let frame = RangeFrame {

@@ -343,6 +343,7 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
         driver.core.expire();
+        driver.core.reader.expire_pages(driver.core.clock.now());
         // Writes hear of a failed sync from their callbacks; a sync of the log's own has none.
         if let Some(error) = driver.log.failure() {
             driver

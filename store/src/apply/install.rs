@@ -38,7 +38,9 @@ impl Machine {
             },
         )?;
         self.reader.view.store(installed.reader.view());
+        self.reader.retained.clear();
         installed.reader = self.reader.clone();
+        installed.answers_to = self.answers_to;
         *self = installed;
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::record::Tip;
 
 impl Writer<'_> {
-    /// Carries out a range delete.
+    /// Carries out a range delete; nothing of it if there is no room for its answer.
     pub(crate) fn delete_range(
         &mut self,
         request: &DeleteRangeRequest,
@@ -19,9 +19,13 @@ impl Writer<'_> {
                 self.twin.working().range(&interval).cloned().collect()
             }
         };
+        if request.prev_kv && !self.room.fits(tips.iter().map(Tip::encoded_len)) {
+            // Refused as a whole by whoever called.
+            return Ok(DeleteRangeResponse::default());
+        }
         let mut prev_kvs = Vec::new();
         for tip in &tips {
-            if request.prev_kv {
+            if request.prev_kv && self.room.take(tip.encoded_len()) && self.room.is_wanted {
                 prev_kvs.push(full(self.engine, tip)?.to_key_value());
             }
             self.delete(tip.key());

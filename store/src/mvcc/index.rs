@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 
+use crate::mutant::{self, Mutant};
 use crate::mvcc::heads::{Heads, WIDTH, common_len};
 use crate::mvcc::range::Interval;
 use crate::record::Tip;
@@ -143,7 +144,10 @@ impl Index {
 
     /// Number of keys in an interval.
     pub fn count(&self, interval: &Interval<'_>) -> usize {
-        let end = interval.end.map_or(self.len, |end| self.rank(end));
+        let past_end = |end| mutant::is_on(Mutant::RangePastEnd) && self.get(end).is_some();
+        let end = interval
+            .end
+            .map_or(self.len, |end| self.rank(end) + usize::from(past_end(end)));
         end.saturating_sub(self.rank(interval.start))
     }
 

@@ -47,7 +47,11 @@ impl Writer<'_> {
         let lease = |former| if keep_lease { former } else { request.lease };
         let replaced = self.set(&request.key, value, lease);
         let prev_kv = match replaced {
-            Some(tip) if request.prev_kv => Some(full(self.engine, &tip)?.to_key_value()),
+            Some(tip)
+                if request.prev_kv && self.room.take(tip.encoded_len()) && self.room.is_wanted =>
+            {
+                Some(full(self.engine, &tip)?.to_key_value())
+            }
             _ => None,
         };
         Ok(PutResponse {

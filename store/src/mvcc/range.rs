@@ -6,11 +6,14 @@ use proto::etcd::etcdserverpb::RangeRequest;
 use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 
 use super::index::Index;
+use super::room::Room;
 use crate::answer::Refusal;
 use crate::engine::{Family, StateEngine, Step};
 use crate::error::StoreError;
 use crate::layout::{self, Op};
+use crate::mutant::{self, Mutant};
 use crate::record::{Record, Tip};
+use crate::retained::Retained;
 
 /// Stripped values that one range reads key by key before it goes over to scanning.
 const POINT_READS: usize = 16;
@@ -67,6 +70,10 @@ pub(crate) struct Source<'a> {
     pub(crate) is_written: bool,
     /// Told of records whose values were not in memory.
     pub(crate) missed: Option<&'a dyn Fn(&Record)>,
+    /// What the answer may weigh, if that is limited.
+    pub(crate) room: Option<&'a Room>,
+    /// Views that show older revisions.
+    pub(crate) retained: Option<&'a Retained>,
 }
 
 impl<'a> Selection<'a> {
@@ -193,7 +200,8 @@ pub(crate) fn range(
             current: source.revision,
         }));
     }
-    if asked > 0 && asked < source.compact_revision {
+    let oldest = source.compact_revision - i64::from(mutant::is_on(Mutant::CompactedOffByOne));
+    if asked > 0 && asked < oldest {
         let compacted = source.compact_revision;
         return Ok(Err(Refusal::Compacted {
             requested: asked,
@@ -203,6 +211,14 @@ pub(crate) fn range(
     let wish = Wish::new(request);
     let totals = if asked <= 0 || asked == source.revision {
         newest(source, &wish, visit)
+    } else if let Some(held) = source.retained.and_then(|retained| retained.find(asked)) {
+        let held = Source {
+            index: &held.index,
+            revision: asked,
+            missed: None,
+            ..*source
+        };
+        newest(&held, &wish, visit)
     } else {
         past(source, &wish, asked, visit)
     };
@@ -275,16 +291,27 @@ fn newest(
             });
             let mut left = count.min(wish.limit) - place;
             versions(source.engine, &rest, source.revision, &mut |stored| {
-                let (_, _, record) = layout::kv_value(stored)?;
-                visit(&record);
+                let (_, _, encoded) = layout::kv_parts(stored)?;
+                if emitter.admits(encoded.len() as u64) {
+                    visit(&Record::from_encoded(encoded)?);
+                }
                 left -= 1;
-                Ok(if left == 0 { Step::Stop } else { Step::Next })
+                let is_done = left == 0 || emitter.is_full();
+                Ok(if is_done { Step::Stop } else { Step::Next })
             })?;
             break;
         }
         emitter.emit(tip, visit)?;
+        if emitter.is_full() {
+            break;
+        }
     }
-    Ok(totals(count, count > wish.limit))
+    let counted = if mutant::is_on(Mutant::CountWithLimit) {
+        count.min(wish.limit)
+    } else {
+        count
+    };
+    Ok(totals(counted, count > wish.limit))
 }
 
 /// At a revision that only the engine shows.
@@ -301,15 +328,29 @@ fn past(
         (false, true) => wish.limit,
         (false, false) => wish.gathered(),
     };
+    // What is gathered fills memory, even if a filter or a limit leaves it out later.
+    let gathered = source.room.map(Room::copy);
+    let gathered = gathered.as_ref();
     versions(source.engine, &wish.selection, revision, &mut |stored| {
         count += 1;
         if tips.len() < wanted {
-            tips.push(Tip::from(layout::kv_value(stored)?.2));
+            let record = layout::kv_value(stored)?.2;
+            let len = record.encoded().len() as u64;
+            if gathered.is_some_and(|gathered| !gathered.take(len)) {
+                return Ok(Step::Stop);
+            }
+            tips.push(Tip::from(record));
         }
         Ok(Step::Next)
     })?;
     if wish.request.count_only {
         return Ok(totals(count, false));
+    }
+    if let (Some(room), Some(gathered)) = (source.room, gathered)
+        && gathered.is_over()
+    {
+        room.fill();
+        return Ok(RangeTotals::default());
     }
     arrange(source, wish, tips, count, visit)
 }
@@ -327,6 +368,11 @@ fn arrange(
     }
     let mut emitter = Emitter::new(source, wish);
     if wish.target == SortTarget::Value {
+        // All values are in memory at once then.
+        let lens = tips.iter().map(Tip::encoded_len);
+        if source.room.is_some_and(|room| !room.fits(lens)) {
+            return Ok(RangeTotals::default());
+        }
         for tip in &mut tips {
             *tip = Tip::from(full(source.engine, tip)?);
         }
@@ -342,6 +388,9 @@ fn arrange(
     let found = if wish.is_plain() { count } else { tips.len() };
     for tip in tips.iter().take(wish.limit) {
         emitter.emit(tip, visit)?;
+        if emitter.is_full() {
+            break;
+        }
     }
     Ok(totals(count, found > wish.limit))
 }
@@ -384,9 +433,25 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// Whether a record of this length goes into the answer.
+    fn admits(&self, encoded_len: u64) -> bool {
+        let room = self.source.room;
+        room.is_none_or(|room| room.take(encoded_len) && room.is_wanted)
+    }
+
+    /// Whether nothing more goes into the answer.
+    fn is_full(&self) -> bool {
+        self.source.room.is_some_and(Room::is_over)
+    }
+
     fn emit(&mut self, tip: &Tip, visit: &mut dyn FnMut(&Record)) -> Result<(), StoreError> {
         if self.keys_only {
-            visit(&tip.without_value(&mut self.scratch, self.keep_lease));
+            let record = tip.without_value(&mut self.scratch, self.keep_lease);
+            if self.admits(record.encoded().len() as u64) {
+                visit(&record);
+            }
+        } else if !self.admits(tip.encoded_len()) {
+            // Too much, or nobody reads it.
         } else if let Some(record) = tip.record() {
             visit(record);
         } else {

@@ -8,6 +8,7 @@
 
 use super::index::Index;
 use crate::record::Tip;
+use crate::retained::Edits;
 
 /// What a batch does to the index.
 enum Edit {
@@ -25,6 +26,8 @@ pub(crate) struct Twin {
     edits: Vec<Edit>,
     /// Bytes that stripping all tips could free.
     cached_bytes: usize,
+    /// All that was ever done.
+    total: Edits,
 }
 
 impl Twin {
@@ -35,6 +38,7 @@ impl Twin {
             published: index,
             edits: Vec::new(),
             cached_bytes,
+            total: Edits::default(),
         }
     }
 
@@ -50,6 +54,10 @@ impl Twin {
 
     pub(crate) fn cached_bytes(&self) -> usize {
         self.cached_bytes
+    }
+
+    pub(crate) fn total(&self) -> Edits {
+        self.total
     }
 
     /// Starts a batch: the working index catches up.
@@ -76,6 +84,8 @@ impl Twin {
             tip
         });
         self.cached_bytes -= former.as_ref().map_or(0, Tip::cached_bytes);
+        self.total.count += 1;
+        self.total.bytes += former.as_ref().map_or(0, |tip| tip.held_bytes() as u64);
         former
     }
 
@@ -87,6 +97,8 @@ impl Twin {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Tip> {
         let former = self.working.remove(key)?;
         self.cached_bytes -= former.cached_bytes();
+        self.total.count += 1;
+        self.total.bytes += former.held_bytes() as u64;
         self.edits.push(Edit::Remove(former.clone()));
         Some(former)
     }

@@ -15,6 +15,7 @@ use super::range::{self, RangeTotals, Selection, Source, full};
 use super::writer::{Writer, header};
 use crate::answer::Refusal;
 use crate::error::StoreError;
+use crate::mutant::{self, Mutant};
 use crate::record::{Tags, Tip};
 
 /// The branch that the compares chose, nested transactions included.
@@ -33,6 +34,19 @@ pub(super) enum PathStep<'a> {
     Nothing,
 }
 
+impl Path<'_> {
+    /// Whether the answer holds keys and values.
+    fn has_data(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            PathStep::Range(_) => true,
+            PathStep::Put(request) => request.prev_kv,
+            PathStep::DeleteRange(request) => request.prev_kv,
+            PathStep::Txn(path) => path.has_data(),
+            PathStep::Nothing => false,
+        })
+    }
+}
+
 impl Writer<'_> {
     /// Carries out a transaction, or nothing of it.
     pub(crate) fn txn(
@@ -44,7 +58,15 @@ impl Writer<'_> {
         if let Err(refusal) = self.check_path(&path) {
             return Ok(Err(refusal));
         }
+        // What is read shows what was written before it, so only by carrying it out does one learn how long it is.
+        let end = self.batch.end();
+        self.formers = path.has_data().then(Vec::new);
         let mut response = self.run(&path)?;
+        if self.room.is_over() {
+            self.take_back(end);
+            return Ok(Err(Refusal::AnswerTooLong));
+        }
+        self.formers = None;
         self.keep_superseded();
         response.header = self.header();
         Ok(Ok(response))
@@ -66,6 +88,9 @@ impl Writer<'_> {
     fn run(&mut self, path: &Path<'_>) -> Result<TxnResponse, StoreError> {
         let mut responses = Vec::with_capacity(path.steps.len());
         for step in &path.steps {
+            if self.room.is_over() {
+                break;
+            }
             let response = match step {
                 PathStep::Range(request) => Some(Response::ResponseRange(self.txn_range(request)?)),
                 PathStep::Put(request) => Some(Response::ResponsePut(self.put_checked(request)?)),
@@ -91,6 +116,7 @@ impl Writer<'_> {
         let shown = self.shown_revision();
         let source = Source {
             revision: shown,
+            room: Some(&self.room),
             ..self.source()
         };
         let mut kvs = Vec::new();
@@ -158,6 +184,14 @@ pub(super) fn choose<'r>(
     source: &Source<'_>,
     request: &'r TxnRequest,
 ) -> Result<Path<'r>, StoreError> {
+    choose_at(source, request, false)
+}
+
+fn choose_at<'r>(
+    source: &Source<'_>,
+    request: &'r TxnRequest,
+    is_nested: bool,
+) -> Result<Path<'r>, StoreError> {
     let mut succeeded = true;
     for compare in &request.compare {
         if !holds(source, compare)? {
@@ -165,7 +199,8 @@ pub(super) fn choose<'r>(
             break;
         }
     }
-    let ops = if succeeded {
+    let takes_other = is_nested && mutant::is_on(Mutant::WrongNestedBranch);
+    let ops = if succeeded != takes_other {
         &request.success
     } else {
         &request.failure
@@ -175,7 +210,7 @@ pub(super) fn choose<'r>(
             Some(Request::RequestRange(request)) => PathStep::Range(request),
             Some(Request::RequestPut(request)) => PathStep::Put(request),
             Some(Request::RequestDeleteRange(request)) => PathStep::DeleteRange(request),
-            Some(Request::RequestTxn(request)) => PathStep::Txn(choose(source, request)?),
+            Some(Request::RequestTxn(request)) => PathStep::Txn(choose_at(source, request, true)?),
             None => PathStep::Nothing,
         })
     };

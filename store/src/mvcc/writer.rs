@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proto::etcd::etcdserverpb::{AlarmRequest, AlarmResponse, ResponseHeader};
 
 use super::range::Source;
+use super::room::Room;
 use super::twin::Twin;
 use crate::alarm::Alarms;
 use crate::engine::{Batch, Family, StateEngine};
@@ -27,6 +28,10 @@ pub(crate) struct Writer<'a> {
     pub(crate) alarms: &'a mut Arc<Alarms>,
     /// Changes of the command at work; they become one revision.
     pub(crate) changes: Vec<Change>,
+    /// The former tips of those changes, in their order, while the command may have to be taken back.
+    pub(crate) formers: Option<Vec<Option<Tip>>>,
+    /// For the answer of the command at work.
+    pub(crate) room: Room,
     /// Finished revisions of this batch.
     pub(crate) sets: Vec<Arc<ChangeSet>>,
 }
@@ -56,12 +61,18 @@ impl Writer<'_> {
 
     pub(crate) fn source(&self) -> Source<'_> {
         Source {
-            index: self.twin.working(),
+            index: if mutant::is_on(Mutant::OverlayForgotten) {
+                self.twin.published()
+            } else {
+                self.twin.working()
+            },
             revision: self.revision,
             compact_revision: self.compact_revision,
             engine: self.engine,
             is_written: false,
             missed: None,
+            retained: None,
+            room: None,
         }
     }
 
@@ -106,6 +117,9 @@ impl Writer<'_> {
             );
             Tip::from(record)
         });
+        if let Some(formers) = &mut self.formers {
+            formers.push(former.clone());
+        }
         if let Some((record, tags)) = written {
             put_version(batch, Op::Put, sub(changes.len()), &record);
             let previous = tags
@@ -140,6 +154,9 @@ impl Writer<'_> {
     /// Deletes a key; answers its former tip.
     pub(crate) fn delete(&mut self, key: &[u8]) -> Option<Tip> {
         let former = self.twin.remove(key)?;
+        if let Some(formers) = &mut self.formers {
+            formers.push(Some(former.clone()));
+        }
         let record = Record::tombstone(self.scratch, key, self.revision + 1);
         if !mutant::is_on(Mutant::IndexDiskDisagree) {
             self.batch
@@ -153,6 +170,20 @@ impl Writer<'_> {
             previous,
         });
         Some(former)
+    }
+
+    /// Takes back all changes of the command at work, for which [`Writer::formers`] were kept. `end` is where the
+    /// batch ended before it.
+    pub(crate) fn take_back(&mut self, end: (usize, usize)) {
+        let formers = self.formers.take().unwrap_or_default();
+        let changes = std::mem::take(&mut self.changes);
+        for (change, former) in changes.iter().zip(formers).rev() {
+            match former {
+                Some(tip) => self.twin.insert(tip),
+                None => drop(self.twin.remove(change.record.key())),
+            }
+        }
+        self.batch.cut(end);
     }
 
     /// Completes a transaction, which may have written keys more than once: a version superseded by its last write
