@@ -62,6 +62,12 @@ pub struct Config {
     pub listen_client_urls: Vec<ListenUrl>,
     /// Where HTTP alone is served, besides the client addresses.
     pub listen_client_http_urls: Vec<ListenUrl>,
+    /// Whether etcd's calls are also answered as JSON over HTTP.
+    pub has_gateway: bool,
+    /// Origins whose pages may call over HTTP; `*` or none for all.
+    pub cors: Vec<String>,
+    /// Host names that HTTP requests may carry; `*` or none for all.
+    pub host_whitelist: Vec<String>,
     /// Where metrics and health alone are served.
     pub listen_metrics_urls: Vec<ListenUrl>,
     /// What clients are told to connect to.
@@ -321,6 +327,9 @@ impl Config {
             wal_dir: optional(values.text("wal-dir")),
             listen_client_urls,
             listen_client_http_urls: listen_urls(values, "listen-client-http-urls")?,
+            has_gateway: values.boolean("enable-grpc-gateway"),
+            cors: values.list("cors"),
+            host_whitelist: values.list("host-whitelist"),
             listen_metrics_urls: listen_urls(values, "listen-metrics-urls")?,
             advertise_client_urls: advertised_urls(values, "advertise-client-urls")?,
             initial_advertise_peer_urls: advertised_urls(values, "initial-advertise-peer-urls")?,

@@ -1,5 +1,7 @@
-//! Plain HTTP on the client port and on ports of its own: health, version, metrics.
+//! HTTP other than gRPC, on the client port and on ports of its own: health, version, metrics, the JSON gateway.
 
+mod access;
+mod gateway;
 mod health;
 
 use std::sync::Arc;
@@ -14,11 +16,13 @@ use ::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use ::http::{Method, Request, Response, StatusCode};
 
 use crate::config::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION};
-use crate::etcd::{Body, Status};
+use crate::etcd::{Body, Service, Status};
 use crate::listen::{Peer, Serve};
 use crate::metrics::{self, Metrics};
 use crate::node::{Call, CallError, Node};
 
+pub use self::access::Access;
+use self::gateway::Gateway;
 use self::health::{Check, Findings};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -34,28 +38,71 @@ pub struct Endpoints {
 /// Endpoints for listeners that serve metrics and health alone.
 pub struct Monitoring(pub Arc<Endpoints>);
 
-/// Endpoints for listeners that serve HTTP alone.
-pub struct HttpOnly(pub Arc<Endpoints>);
+/// The service for listeners that serve HTTP alone.
+pub struct HttpOnly(pub Arc<Service>);
+
+/// Everything that clients are told over HTTP other than gRPC.
+pub struct Web {
+    endpoints: Arc<Endpoints>,
+    gateway: Option<Gateway>,
+    access: Access,
+}
 
 impl Serve for Monitoring {
     async fn respond(&self, _: &Peer, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         let is_served = path == "/metrics" || Probe::of(path).is_some();
-        let response = if is_served {
+        boxed(if is_served {
             self.0.respond(request).await
         } else {
             not_found()
-        };
-        response.map(|body| Body::Other(Box::pin(body)))
+        })
     }
 }
 
 impl Serve for HttpOnly {
-    async fn respond(&self, _: &Peer, request: Request<Incoming>) -> Response<Body> {
-        self.0
-            .respond(request)
-            .await
-            .map(|body| Body::Other(Box::pin(body)))
+    async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        self.0.http(peer, request).await
+    }
+}
+
+impl Web {
+    /// Endpoints, with the gateway or without it, for whoever has access.
+    pub fn new(endpoints: Arc<Endpoints>, access: Access, has_gateway: bool) -> Self {
+        Self {
+            endpoints,
+            gateway: has_gateway.then(Gateway::new),
+            access,
+        }
+    }
+
+    /// Answers a request; those of the gateway through `service`, as if they had come by gRPC.
+    pub(crate) async fn respond(
+        &self,
+        service: &Service,
+        peer: &Peer,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        if let Some(host) = self.access.foreign_host(&request) {
+            tracing::warn!(
+                host,
+                "refused an HTTP request for a host that --host-whitelist does not name"
+            );
+            return boxed(misdirected(host));
+        }
+        let asked = request.headers().clone();
+        let mut response = if request.method() == Method::OPTIONS {
+            Response::new(Body::Empty)
+        } else {
+            match &self.gateway {
+                Some(gateway) if Gateway::serves(request.uri().path()) => {
+                    gateway.respond(service, peer, request).await
+                }
+                _ => boxed(self.endpoints.respond(request).await),
+            }
+        };
+        self.access.tell_browsers(&asked, &mut response);
+        response
     }
 }
 
@@ -293,6 +340,21 @@ fn plain(content_type: HeaderValue, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+fn boxed(response: Response<Full<Bytes>>) -> Response<Body> {
+    response.map(|body| Body::Other(Box::pin(body)))
+}
+
+/// Against pages that had their own name point to this node.
+fn misdirected(host: &str) -> Response<Full<Bytes>> {
+    error(
+        StatusCode::MISDIRECTED_REQUEST,
+        format!(
+            "This node does not answer to the host name {host:?}. If it should, start it with \
+             --host-whitelist={host}; requests over TLS are not restricted."
+        ),
+    )
 }
 
 fn not_found() -> Response<Full<Bytes>> {

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
-use crate::http::{Endpoints, HttpOnly, Monitoring};
+use crate::http::{Access, Endpoints, HttpOnly, Monitoring, Web};
 use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::Node;
@@ -194,18 +194,15 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 
     let (stopping, stops) = tokio::sync::watch::channel(false);
     let endpoints = Arc::new(Endpoints::new(node.clone(), config.request_timeout));
+    let access = Access::new(&config.cors, &config.host_whitelist);
+    let web = Web::new(endpoints.clone(), access, config.has_gateway);
     let options = service_options(&config, member_id);
-    let service = etcd::Service::new(node.clone(), endpoints.clone(), options, stops);
+    let service = etcd::Service::new(node.clone(), web, options, stops);
     let shards = Shards::start(config.client_shards)?;
     let [clients, http, monitoring] = sockets;
     let listeners = vec![
-        serve(clients, service, &shards, &config)?,
-        serve(
-            http,
-            Arc::new(HttpOnly(endpoints.clone())),
-            &shards,
-            &config,
-        )?,
+        serve(clients, service.clone(), &shards, &config)?,
+        serve(http, Arc::new(HttpOnly(service)), &shards, &config)?,
         serve(
             monitoring,
             Arc::new(Monitoring(endpoints)),

@@ -96,8 +96,9 @@ pub(crate) const NODE: &[Flag] = flags! {
     "listen-client-urls" List, "http://localhost:2379" Works "Where clients connect: gRPC and HTTP on one port.";
     "advertise-client-urls" List, "http://localhost:2379" Works "The addresses that clients are told; needed when --listen-client-urls is given.";
     "listen-client-http-urls" List, "" Works "Extra addresses that serve HTTP only.";
+    "enable-grpc-gateway" Bool, "true" Works "JSON over HTTP on the client port, below /v3/.";
     "listen-metrics-urls" List, "" Works "Extra addresses that serve /metrics, /health, /livez and /readyz only.";
-    "config-file" Text, "" Works "Read the settings from this JSON file; every other flag and variable is then ignored.";
+    "config-file" Text, "" Works "Read the settings from this YAML or JSON file; every other flag and variable is then ignored.";
     "version" Bool, "false" Works "Print the version and exit.";
 
     [Own]
@@ -182,13 +183,13 @@ pub(crate) const NODE: &[Flag] = flags! {
     "peer-cert-allowed-cn" List, "" NotBuilt "Common names that a peer's certificate must carry.";
     "peer-cert-allowed-hostname" List, "" NotBuilt "Names that a peer's certificate must carry.";
     "peer-crl-file" Text, "" NotBuilt "Peer certificates that are revoked.";
-    "host-whitelist" List, "*" NotBuilt "Host names that HTTP requests may carry.";
+    "host-whitelist" List, "*" Works "Host names that HTTP requests without TLS may carry; * for all.";
     "peer-skip-client-san-verification" Bool, "false" NoEffect "Do not compare a peer's certificate with its address.";
     "self-signed-cert-validity" Number(0, MAX), "1" NoEffect "Years that a certificate made at start is valid.";
     "cipher-suites" List, "" NoEffect "TLS cipher suites.";
     "tls-min-version" Choice(&["", "TLS1.2", "TLS1.3"]), "TLS1.2" NoEffect "The oldest TLS version.";
     "tls-max-version" Choice(&["", "TLS1.2", "TLS1.3"]), "" NoEffect "The newest TLS version.";
-    "cors" List, "*" NoEffect "Origins that browsers may call from; none can for now.";
+    "cors" List, "*" Works "Origins whose pages may call over HTTP; * for all.";
     "auth-token" Text, "simple" NotBuilt "The kind of token for authenticated clients.";
     "auth-token-ttl" Number(0, MAX), "300" NoEffect "Seconds that such a token lives.";
     "bcrypt-cost" Number(0, 31), "10" NoEffect "The cost of hashing a password.";
@@ -209,7 +210,6 @@ pub(crate) const NODE: &[Flag] = flags! {
     "memory-mlock" Bool, "false" NoEffect "Keep the database's pages in memory.";
     "socket-reuse-port" Bool, "false" NoEffect "Share the port with other processes.";
     "socket-reuse-address" Bool, "false" NoEffect "Bind to an address in TIME_WAIT. Always so.";
-    "enable-grpc-gateway" Bool, "true" NoEffect "JSON over HTTP on the client port; not built yet.";
     "raft-read-timeout" Duration, "5s" NoEffect "Timeout of reading from a peer.";
     "raft-write-timeout" Duration, "5s" NoEffect "Timeout of writing to a peer.";
     "corrupt-check-time" Duration, "0s" NoEffect "How often members compare their data.";

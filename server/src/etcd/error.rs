@@ -181,6 +181,24 @@ pub const ANSWER_TOO_LONG: Status = Status::fixed(
 pub const STORE_FAULT: Status =
     Status::fixed(Code::Internal, "holdfast: the store could not be read");
 
+/// A path below the gateway's that stands for no call.
+pub const NO_ROUTE: Status = Status::fixed(Code::NotFound, "Not Found");
+/// A call through the gateway that is not a POST.
+pub const NOT_POST: Status = Status::fixed(Code::Unimplemented, "Method Not Allowed");
+
+/// JSON that is none, or does not fit the request's type.
+pub fn bad_json(error: &impl std::fmt::Display) -> Status {
+    Status::made(Code::InvalidArgument, format!("proto: {error}"))
+}
+
+/// A `Grpc-Timeout` header that is none.
+pub fn bad_timeout(header: &str) -> Status {
+    Status::made(
+        Code::InvalidArgument,
+        format!("invalid grpc-timeout: {header}"),
+    )
+}
+
 /// What client libraries look for in `cancel_reason` of a watcher that was not made.
 pub const fn watch_refusal(why: Refused) -> &'static str {
     match why {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method as HttpMethod, Request, Response, Version};
 use hyper::body::Incoming;
@@ -35,13 +36,13 @@ pub use error::Status;
 
 use offload::Offload;
 
-use crate::http::Endpoints;
+use crate::http::Web;
 use crate::listen::{Peer, Serve};
 use crate::metrics::GrpcMethod;
 use crate::node::{Call, Node};
 
 /// How much longer than `--max-request-bytes` a message may be before it is not even read.
-const RECEIVE_SLACK: usize = 512 * 1024;
+pub(crate) const RECEIVE_SLACK: usize = 512 * 1024;
 
 /// What the services are told at the start.
 #[derive(Clone, Debug)]
@@ -68,7 +69,7 @@ pub struct Service {
     pub(crate) stopping: Receiver<bool>,
     /// Hashes at work; each reads the whole store.
     hashes: Offload,
-    endpoints: Arc<Endpoints>,
+    web: Web,
     methods: Methods,
 }
 
@@ -185,12 +186,7 @@ fn millis(duration: Duration) -> f64 {
 
 impl Service {
     /// A service for the connections of one node. `stopping` turns true when the server begins to stop.
-    pub fn new(
-        node: Node,
-        endpoints: Arc<Endpoints>,
-        options: Options,
-        stopping: Receiver<bool>,
-    ) -> Arc<Self> {
+    pub fn new(node: Node, web: Web, options: Options, stopping: Receiver<bool>) -> Arc<Self> {
         let metrics = node.metrics().clone();
         let methods = Methods {
             range: metrics.grpc("etcdserverpb.KV", "Range"),
@@ -213,12 +209,16 @@ impl Service {
             options,
             stopping,
             hashes: Offload::new(HASHES),
-            endpoints,
+            web,
             methods,
         })
     }
 
-    async fn grpc(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a gRPC call, whose frames come from the wire or from the JSON gateway.
+    pub(crate) async fn grpc<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
         if request.method() != HttpMethod::POST {
             let mut response = Response::new(Body::Empty);
             *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
@@ -273,14 +273,15 @@ impl Service {
     }
 
     /// Reads the one message of a call, has it handled, and counts.
-    async fn unary<M, H>(
+    async fn unary<B, M, H>(
         &self,
         method: &GrpcMethod,
         peer: &Peer,
-        request: Request<Incoming>,
+        request: Request<B>,
         handler: H,
     ) -> Response<Body>
     where
+        B: http_body::Body<Data = Bytes> + Unpin,
         M: Message + Default,
         H: AsyncFnOnce(&Self, &Context, M) -> Result<Outcome, Status>,
     {
@@ -319,12 +320,16 @@ impl Service {
     }
 
     /// Everything before the handler: metadata, then the message.
-    async fn open<M: Message + Default>(
+    async fn open<B, M>(
         &self,
         method: &GrpcMethod,
         peer: &Peer,
-        request: Request<Incoming>,
-    ) -> Result<(Context, M), Status> {
+        request: Request<B>,
+    ) -> Result<(Context, M), Status>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        M: Message + Default,
+    {
         let client_timeout = self.metadata(request.headers())?;
         let own_timeout = self.options.request_timeout;
         let timeout = client_timeout.map_or(own_timeout, |timeout| timeout.min(own_timeout));
@@ -362,7 +367,15 @@ impl Service {
         Ok(timeout)
     }
 
-    fn watch(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a request that is not gRPC.
+    pub(crate) async fn http(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        Box::pin(self.web.respond(self, peer, request)).await
+    }
+
+    fn watch<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
         let method = &self.methods.watch;
         let mut call = method.begin();
         if let Err(status) = self.metadata(request.headers()) {
@@ -378,9 +391,7 @@ impl Serve for Service {
         if is_grpc(&request) {
             self.grpc(peer, request).await
         } else {
-            Box::pin(self.endpoints.respond(request))
-                .await
-                .map(|body| Body::Other(Box::pin(body)))
+            self.http(peer, request).await
         }
     }
 }
@@ -395,7 +406,7 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 }
 
 /// Polls once before it arms a timer.
-async fn promptly<F: Future>(future: F, limit: Duration) -> Result<F::Output, Status> {
+pub(crate) async fn promptly<F: Future>(future: F, limit: Duration) -> Result<F::Output, Status> {
     let mut future = pin!(future);
     let first = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
     match first {
@@ -407,7 +418,7 @@ async fn promptly<F: Future>(future: F, limit: Duration) -> Result<F::Output, St
 }
 
 /// Reads a `grpc-timeout`: up to eight digits and a unit. What is not one counts as none.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
     let (unit, digits) = text.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Frame;
-use hyper::body::Incoming;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use proto::etcd::etcdserverpb::watch_create_request::FilterType;
@@ -35,12 +34,15 @@ const WATCH_ID: u8 = 0x10;
 const FRAGMENT: [u8; 2] = [0x38, 0x01];
 
 /// Answers a Watch call. What the request's metadata asks was checked by the caller.
-pub(super) fn serve(
+pub(super) fn serve<B>(
     node: &Node,
     method: &GrpcMethod,
     counted: GrpcCall<GrpcMethod>,
-    request: Request<Incoming>,
-) -> Response<Body> {
+    request: Request<B>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
     let call = Call::new(request.into_body(), node.hub(), method.clone());
     codec::respond(Body::Other(Box::pin(Counted::new(call, counted))))
 }

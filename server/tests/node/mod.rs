@@ -5,6 +5,9 @@
     reason = "each test binary uses its own part, and fails by panicking"
 )]
 
+pub(crate) mod http;
+pub(crate) mod real;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -195,13 +198,5 @@ pub(crate) fn traced(inject: &str) -> Vec<&str> {
 
 /// The real etcdctl, from where `make etcd` puts it.
 pub(crate) fn etcdctl() -> PathBuf {
-    let cache = std::env::var("HOLDFAST_CACHE")
-        .unwrap_or_else(|_| format!("{}/.cache/holdfast", std::env::var("HOME").unwrap()));
-    let path = PathBuf::from(cache).join("tools/bin/etcdctl");
-    assert!(
-        path.exists(),
-        "{} is missing: run `make etcd` once",
-        path.display()
-    );
-    path
+    real::tool("etcdctl")
 }
