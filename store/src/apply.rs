@@ -2,12 +2,10 @@
 
 mod install;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use prost::Message;
 use proto::command::{Batch as Envelope, Command, command::Op};
 
@@ -108,7 +106,7 @@ impl Machine {
             .map_or(FIRST_REVISION, |state| state.revision);
         let compact_revision = state.as_ref().map_or(-1, |state| state.compact_revision);
         let membership = state.map(|state| state.membership).unwrap_or_default();
-        let view = View {
+        let view = Arc::new(View {
             revision,
             compact_revision,
             applied,
@@ -117,13 +115,15 @@ impl Machine {
             cached_bytes: 0,
             edits: Edits::default(),
             operations: Operations::default(),
-        };
+        });
         let reader = Reader {
-            view: Arc::new(ArcSwap::from_pointee(view)),
+            view: Arc::new(ArcSwap::new(view)),
             engine: engine.clone(),
-            missed: Arc::new(Mutex::new(VecDeque::new())),
+            missed: Arc::default(),
             retained: Arc::new(Retained::new(retained_bytes(&options))),
+            pins: Arc::default(),
         };
+        reader.pins.published(&reader.view.load());
         let budget = options.value_budget_bytes;
         Ok(Self {
             engine,
@@ -371,7 +371,7 @@ impl Machine {
 
     fn publish(&mut self) {
         let index = self.twin.finish();
-        self.reader.view.store(Arc::new(View {
+        self.reader.publish(Arc::new(View {
             revision: self.revision,
             compact_revision: self.compact_revision,
             applied: self.applied,

@@ -37,19 +37,15 @@ struct Piece {
 }
 
 /// Hashes the history up to `asked`, by etcd's rules; 0 is the newest revision. None if `goes_on` says no meanwhile.
+///
+/// Revisions from `compacted` on can be read, and whoever calls sees to it that they stay so meanwhile.
 pub(crate) fn kv(
     engine: &dyn StateEngine,
     view: &View,
+    compacted: i64,
     asked: i64,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Result<Option<KvHash>, Refusal>, StoreError> {
-    let compacted = view.compact_revision;
-    if asked > 0 && asked < compacted {
-        return Ok(Err(Refusal::Compacted {
-            requested: asked,
-            compacted,
-        }));
-    }
     if asked > view.revision {
         return Ok(Err(Refusal::FutureRevision {
             requested: asked,
@@ -57,6 +53,12 @@ pub(crate) fn kv(
         }));
     }
     let revision = if asked == 0 { view.revision } else { asked };
+    if revision < compacted {
+        return Ok(Err(Refusal::Compacted {
+            requested: revision,
+            compacted,
+        }));
+    }
     let pieces = pieces(engine, compacted, revision, goes_on)?;
     Ok(Ok(pieces.map(|pieces| KvHash {
         hash: join(crc32c::crc32c(PREFIX), &pieces),
@@ -69,9 +71,10 @@ pub(crate) fn kv(
 pub(crate) fn whole(
     engine: &dyn StateEngine,
     view: &View,
+    compacted: i64,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Option<u32>, StoreError> {
-    let Ok(Some(history)) = kv(engine, view, 0, goes_on)? else {
+    let Ok(Some(history)) = kv(engine, view, compacted, 0, goes_on)? else {
         return Ok(None);
     };
     let mut crc = crc32c::crc32c(layout::name(Family::Kv).as_bytes());

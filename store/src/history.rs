@@ -7,7 +7,6 @@ use crate::answer::Refusal;
 use crate::engine::{Family, StateEngine, Step};
 use crate::error::StoreError;
 use crate::layout::{self, Op};
-use crate::reader::View;
 use crate::record::{Record, Tags};
 
 /// All changes of one revision, in their order.
@@ -72,23 +71,22 @@ impl Previous {
 
 /// Reads the change sets of the revisions `after + 1 ..= up_to`, at most `limit` of them, of keys that are wanted.
 ///
-/// A revision is read whole or not at all.
+/// A revision is read whole or not at all. Revisions from `compacted` on can be read, and whoever calls sees to it
+/// that those from `after` on stay so meanwhile.
 pub(crate) fn read(
     engine: &dyn StateEngine,
-    view: &View,
-    after: i64,
-    up_to: i64,
+    compacted: i64,
+    (after, up_to): (i64, i64),
     limit: usize,
     wants: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Result<History, Refusal>, StoreError> {
     // A tombstone at the compacted revision is kept, so changes from that revision on can be told.
-    if after + 1 < view.compact_revision {
+    if after + 1 < compacted {
         return Ok(Err(Refusal::Compacted {
             requested: after + 1,
-            compacted: view.compact_revision,
+            compacted,
         }));
     }
-    let up_to = up_to.min(view.revision);
     if after >= up_to {
         return Ok(Ok(History {
             sets: Vec::new(),
@@ -112,7 +110,7 @@ pub(crate) fn read(
         current.revision = revision;
         current
             .changes
-            .push(change(engine, view, (revision, sub), op, &key)?);
+            .push(change(engine, compacted, (revision, sub), op, &key)?);
     }
     if !current.changes.is_empty() {
         sets.push(Arc::new(current));
@@ -170,7 +168,7 @@ fn wanted(
 /// A change, and the version in force before its revision: the next older plain item of `kv`.
 fn change(
     engine: &dyn StateEngine,
-    view: &View,
+    compacted: i64,
     (revision, sub): (i64, u32),
     op: Op,
     key: &[u8],
@@ -211,7 +209,7 @@ fn change(
         .ok_or_else(|| StoreError::damaged("a change in family log has no version in family kv"))?;
     let creates = op == Op::Put && record.create_revision() == revision;
     let previous = previous
-        .filter(|_| !creates && revision > view.compact_revision)
+        .filter(|_| !creates && revision > compacted)
         .map(|record| {
             let fields = record.fields();
             Previous {
@@ -227,20 +225,6 @@ fn change(
         is_delete: op == Op::Delete,
         previous,
     })
-}
-
-/// The version of `key` that was newest before `before_revision`; none if it was deleted then or is compacted.
-pub(crate) fn previous(
-    engine: &dyn StateEngine,
-    view: &View,
-    key: &[u8],
-    before_revision: i64,
-) -> Result<Option<Record>, StoreError> {
-    let newest = before_revision - 1;
-    if newest < view.compact_revision {
-        return Ok(None);
-    }
-    version_at(engine, key, newest)
 }
 
 /// The version of `key` that is in force at `revision`.

@@ -6,7 +6,7 @@
 //! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
-//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_ALARMS`] and [`kept_prefix`] |
+//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`] and [`kept_prefix`] |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
@@ -29,6 +29,9 @@ pub const FORMAT: u64 = 1;
 pub const META_FORMAT: &[u8] = b"format";
 /// `meta`: an encoded [`SnapshotName`], written with every batch; one value, so that it is read as one.
 pub const META_STATE: &[u8] = b"state";
+/// `meta`: how far the sweep of compacted revisions has come, as varints: the revision that `log` begins with, then
+/// revision and sub-revision of the first change that is not swept. Each member's own affair.
+pub const META_SWEPT: &[u8] = b"swept";
 /// `meta`: the alarms that are on, as varints: type and member of each. Absent before the first.
 pub const META_ALARMS: &[u8] = b"alarms";
 
@@ -329,6 +332,39 @@ pub fn state(stored: &[u8]) -> Result<SnapshotName, StoreError> {
         .ok_or_else(|| StoreError::damaged("the state in family meta cannot be read"))
 }
 
+/// Where a sweep stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SweptTo {
+    /// The part of `log` below this revision is gone.
+    pub(crate) cleared: i64,
+    /// The first change not swept yet: its revision and sub-revision.
+    pub(crate) next: (i64, u32),
+}
+
+/// Appends the value of [`META_SWEPT`].
+pub(crate) fn put_swept(out: &mut Vec<u8>, swept: &SweptTo) {
+    varint::put(out, swept.cleared.cast_unsigned());
+    varint::put(out, swept.next.0.cast_unsigned());
+    varint::put(out, u64::from(swept.next.1));
+}
+
+/// Reads [`META_SWEPT`].
+pub(crate) fn swept(stored: &[u8]) -> Result<SweptTo, StoreError> {
+    let mut rest = stored;
+    let parsed = (|| {
+        Some(SweptTo {
+            cleared: varint::take(&mut rest)?.cast_signed(),
+            next: (
+                varint::take(&mut rest)?.cast_signed(),
+                u32::try_from(varint::take(&mut rest)?).ok()?,
+            ),
+        })
+    })();
+    parsed.filter(|_| rest.is_empty()).ok_or_else(|| {
+        StoreError::damaged("the position of the sweep in family meta cannot be read")
+    })
+}
+
 fn parse_state(rest: &mut &[u8]) -> Option<SnapshotName> {
     let applied = take_log_id(rest)?;
     let has_membership = varint::take(rest)?;
@@ -623,6 +659,20 @@ mod tests {
             }
         }
         assert!(alarms(&[2, 7, 1, 7]).is_err(), "out of order");
+    }
+
+    #[test]
+    fn the_position_of_the_sweep_round_trips() {
+        let position = SweptTo {
+            cleared: 7,
+            next: (1 << 40, u32::MAX),
+        };
+        let mut stored = Vec::new();
+        put_swept(&mut stored, &position);
+        assert_eq!(swept(&stored).unwrap(), position);
+        assert!(swept(&stored[..stored.len() - 1]).is_err());
+        stored.push(0);
+        assert!(swept(&stored).is_err());
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::hash::{self, KvHash};
 use crate::history::{self, History};
 use crate::mvcc::index::Index;
 use crate::mvcc::range::{self, RangeAnswer, RangeTotals, Source};
-use crate::mvcc::read_txn::read_txn;
+use crate::mvcc::read_txn::{self, read_txn};
 use crate::mvcc::room::Room;
+use crate::pins::{Pin, Pins};
 use crate::record::Record;
 use crate::retained::{Edits, Holding, Retained};
 
@@ -52,15 +53,50 @@ pub struct Reader {
     pub(crate) missed: Arc<Mutex<VecDeque<Record>>>,
     /// Older views, for the next pages of lists.
     pub(crate) retained: Arc<Retained>,
+    pub(crate) pins: Arc<Pins>,
 }
 
 /// Fetched records that may wait for the writer; more are dropped, which only costs later reads.
 const MISSED: usize = 256;
 
 impl Reader {
-    /// The newest state.
+    /// The newest state. It stays readable at its own revision for as long as it is held.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// Shows a view from now on.
+    pub(crate) fn publish(&self, view: Arc<View>) {
+        self.pins.published(&view);
+        self.view.store(view);
+    }
+
+    /// Keeps an older revision readable for [`Reader::range_pinned`], unless it is compacted already.
+    ///
+    /// Everything that compaction gives up meanwhile stays on disk, so a pin is for as long as a read takes.
+    pub fn pin(&self, revision: i64) -> Result<Pin, Refusal> {
+        let (pin, compacted) = self.pin_from(revision);
+        if revision < compacted {
+            return Err(Refusal::Compacted {
+                requested: revision,
+                compacted,
+            });
+        }
+        Ok(pin)
+    }
+
+    /// Pins a revision, and answers the oldest one that is readable now: what is at or above both stays so.
+    ///
+    /// In this order: whoever computed the horizon without seeing this pin has done so before the answer was read,
+    /// from a compaction that was published.
+    fn pin_from(&self, revision: i64) -> (Pin, i64) {
+        let pin = self.pins.pin(revision);
+        (pin, self.view.load().compact_revision)
+    }
+
+    /// The oldest revision that a read which runs now, or one of the newest view, needs.
+    pub fn oldest_needed(&self) -> i64 {
+        self.pins.oldest()
     }
 
     /// Evaluates a range. Every option is honoured; `serializable` is the caller's matter.
@@ -87,7 +123,34 @@ impl Reader {
         request: &RangeRequest,
         visit: &mut dyn FnMut(&Record),
     ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
+        // The view itself keeps its own revision.
+        let is_past = request.revision > 0 && request.revision < view.revision;
+        let _pin = match is_past.then(|| self.pin(request.revision)).transpose() {
+            Ok(pin) => pin,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         self.with_source(view, |source| range::range(source, request, visit))
+    }
+
+    /// Evaluates a range at a pinned revision, also one that has been compacted since it was pinned.
+    pub fn range_pinned(
+        &self,
+        view: &View,
+        pin: &Pin,
+        request: &RangeRequest,
+        visit: &mut dyn FnMut(&Record),
+    ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
+        let request = RangeRequest {
+            revision: pin.revision(),
+            ..request.clone()
+        };
+        self.with_source(view, |source| {
+            let source = Source {
+                compact_revision: source.compact_revision.min(pin.revision()),
+                ..*source
+            };
+            range::range(&source, &request, visit)
+        })
     }
 
     /// Evaluates a transaction of which every operation is a range, or a transaction of such; others are left
@@ -97,10 +160,17 @@ impl Reader {
         view: &View,
         request: &TxnRequest,
     ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
+        let lowest = read_txn::lowest_revision(request).filter(|&lowest| lowest < view.revision);
+        let pinned = lowest.map(|lowest| self.pin_from(lowest));
+        let compacted = pinned.as_ref().map_or(-1, |&(_, compacted)| compacted);
         let room = Room::new(true);
         let answer = self.with_source(view, |source| {
-            let room = Some(&room);
-            read_txn(&Source { room, ..*source }, request)
+            let source = Source {
+                compact_revision: source.compact_revision.max(compacted),
+                room: Some(&room),
+                ..*source
+            };
+            read_txn(&source, request)
         });
         if room.is_over() {
             return Ok(Err(Refusal::AnswerTooLong));
@@ -164,18 +234,19 @@ impl Reader {
         limit_revisions: usize,
         wants: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<Result<History, Refusal>, StoreError> {
-        history::read(&*self.engine, view, after, up_to, limit_revisions, wants)
+        // The versions in force at `after` are what the first changes replaced.
+        let (_pin, compacted) = self.pin_from(after);
+        let revisions = (after, up_to.min(view.revision));
+        history::read(&*self.engine, compacted, revisions, limit_revisions, wants)
     }
 
     /// The version of `key` that was in force just before `before_revision`; none if there was none or it is
     /// compacted.
-    pub fn previous(
-        &self,
-        view: &View,
-        key: &[u8],
-        before_revision: i64,
-    ) -> Result<Option<Record>, StoreError> {
-        history::previous(&*self.engine, view, key, before_revision)
+    pub fn previous(&self, key: &[u8], before_revision: i64) -> Result<Option<Record>, StoreError> {
+        match self.pin(before_revision - 1) {
+            Ok(pin) => history::version_at(&*self.engine, key, pin.revision()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// etcd's hash of the history up to a revision, 0 for the newest; none if `goes_on` says no meanwhile.
@@ -187,7 +258,8 @@ impl Reader {
         revision: i64,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Result<Option<KvHash>, Refusal>, StoreError> {
-        hash::kv(&*self.engine, view, revision, goes_on)
+        let (_pin, compacted) = self.pin_from(view.compact_revision);
+        hash::kv(&*self.engine, view, compacted, revision, goes_on)
     }
 
     /// A hash of all that members hold alike; none if `goes_on` says no meanwhile. Reads everything, too.
@@ -196,7 +268,8 @@ impl Reader {
         view: &View,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Option<u32>, StoreError> {
-        hash::whole(&*self.engine, view, goes_on)
+        let (_pin, compacted) = self.pin_from(view.compact_revision);
+        hash::whole(&*self.engine, view, compacted, goes_on)
     }
 
     /// The engine below.

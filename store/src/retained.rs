@@ -132,13 +132,16 @@ impl Retained {
         self.len.store(roots.len(), Ordering::Release);
     }
 
-    /// Lets go of what waited too long, and of the oldest views while all together keep too much in memory.
+    /// Lets go of what waited too long or is compacted, and of the oldest views while all together keep too much in
+    /// memory.
     pub(crate) fn expire(&self, newest: &View, now: Duration) {
         if self.len.load(Ordering::Acquire) == 0 {
             return;
         }
         let mut roots = self.roots.lock();
-        roots.retain(|root| now.saturating_sub(root.used) < LIFETIME);
+        // No page is read at a compacted revision, but while its view is held nothing of it can be freed.
+        let is_readable = |root: &Root| root.view.revision >= newest.compact_revision;
+        roots.retain(|root| is_readable(root) && now.saturating_sub(root.used) < LIFETIME);
         self.shrink(&mut roots, newest);
         self.len.store(roots.len(), Ordering::Release);
     }

@@ -106,6 +106,8 @@ impl RangeStream {
 /// A range of one view, cut into pages of bounded size.
 struct Pages {
     view: Arc<View>,
+    /// Of a past revision, so that the last page is read like the first one, whatever is compacted meanwhile.
+    pin: Option<store::Pin>,
     /// What is left: the key moves on.
     request: RangeRequest,
     /// Keys in the range.
@@ -152,6 +154,11 @@ impl Pages {
         view: Arc<View>,
         mut request: RangeRequest,
     ) -> Result<Result<Self, Refusal>, StoreError> {
+        let is_past = request.revision > 0 && request.revision < view.revision;
+        let pin = match is_past.then(|| reader.pin(request.revision)).transpose() {
+            Ok(pin) => pin,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         // Without an order a target means nothing here, but would to the store.
         request.sort_target = SortTarget::Key.into();
         let whole = RangeRequest {
@@ -174,6 +181,7 @@ impl Pages {
             count,
             left: usize::try_from(wanted).unwrap_or(0),
             view,
+            pin,
             request,
             batch: FIRST_BATCH,
         }))
@@ -191,7 +199,11 @@ impl Pages {
                 range_end: end.clone(),
                 ..self.request.clone()
             };
-            let visited = reader.range_visit(&self.view, &request, &mut |record| page.take(record));
+            let visit = &mut |record: &Record| page.take(record);
+            let visited = match &self.pin {
+                Some(pin) => reader.range_pinned(&self.view, pin, &request, visit),
+                None => reader.range_visit(&self.view, &request, visit),
+            };
             if let Err(refusal) = visited? {
                 return Ok(Err(refusal));
             }

@@ -240,7 +240,7 @@ fn previous(change: &Change, revision: i64, reader: &Reader) -> Result<Option<Re
         return Ok(Some(record.clone()));
     }
     // Its value is not in memory, or the change was read from history.
-    reader.previous(&reader.view(), change.record.key(), revision)
+    reader.previous(change.record.key(), revision)
 }
 
 fn encode(change: &Change, previous: Option<&Record>) -> Bytes {

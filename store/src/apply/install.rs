@@ -14,6 +14,9 @@ impl Machine {
         if mem::replace(&mut self.is_stopped, true) {
             return Err(StoreError::Stopped);
         }
+        // A sweep of the old state goes on in the new one, from where that one was swept.
+        let pins = self.reader.pins.clone();
+        let _exclusive = pins.exclusive();
         let mut batch = Batch::default();
         for family in Family::ALL {
             self.engine.scan(family, &[], None, &mut |key, _, _| {
@@ -37,7 +40,7 @@ impl Machine {
                 value_budget_bytes: self.cache.budget,
             },
         )?;
-        self.reader.view.store(installed.reader.view());
+        self.reader.publish(installed.reader.view());
         self.reader.retained.clear();
         installed.reader = self.reader.clone();
         installed.answers_to = self.answers_to;

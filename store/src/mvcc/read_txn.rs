@@ -1,5 +1,6 @@
 //! Transactions that only read: evaluated on one view, by the rules of those that write.
 
+use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
     RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
@@ -11,6 +12,17 @@ use super::writer::header;
 use crate::answer::Refusal;
 use crate::error::StoreError;
 use crate::record::Record;
+
+/// The lowest past revision that a range of a transaction names, on whatever branch.
+pub(crate) fn lowest_revision(request: &TxnRequest) -> Option<i64> {
+    let ops = request.success.iter().chain(&request.failure);
+    let named = ops.filter_map(|op| match op.request.as_ref()? {
+        Request::RequestRange(range) => Some(range.revision).filter(|&revision| revision > 0),
+        Request::RequestTxn(nested) => lowest_revision(nested),
+        Request::RequestPut(_) | Request::RequestDeleteRange(_) => None,
+    });
+    named.min()
+}
 
 /// Evaluates a transaction. Operations that would write are left unanswered: whoever calls has ruled them out.
 pub(crate) fn read_txn(

@@ -89,7 +89,7 @@ pub(crate) fn check_history(reader: &Reader, view: &View, model: &Model, random:
             assert_eq!(set.revision, revision);
             check_changes(set, &expected, model.compact_revision);
             for (key, ..) in expected {
-                let previous = reader.previous(view, &key, revision).unwrap();
+                let previous = reader.previous(&key, revision).unwrap();
                 let old = (revision > 1 && revision > model.compact_revision)
                     .then(|| model.state_at(revision - 1).get(&key).cloned());
                 assert_eq!(previous.map(|record| record.to_key_value()), old.flatten());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rand::Rng;
+use rand::rngs::StdRng;
 use store::engine::StateEngine;
 use store::engine::memory::MemoryEngine;
 
@@ -13,6 +15,12 @@ pub(crate) trait Bench {
     fn restart(&mut self);
     /// Falls back to what was durable.
     fn crash(&mut self);
+    /// Has the engine rewrite some of what it keeps, as it may at any time.
+    fn rewrite(&self, random: &mut StdRng);
+    /// Whether a rewrite leaves alone what is not flushed.
+    fn is_memory(&self) -> bool {
+        false
+    }
 }
 
 pub(crate) struct Memory(pub(crate) Arc<MemoryEngine>);
@@ -29,6 +37,15 @@ impl Bench for Memory {
     fn crash(&mut self) {
         self.0.crash();
     }
+
+    fn rewrite(&self, random: &mut StdRng) {
+        let share = random.random_range(0.2..1.0);
+        self.0.compact(&mut |_| random.random_bool(share));
+    }
+
+    fn is_memory(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(feature = "rocksdb")]
@@ -41,6 +58,7 @@ mod rocks {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
+    use rand::rngs::StdRng;
     use store::engine::StateEngine;
     use store::engine::rocks::{RocksEngine, RocksOptions};
     use tempfile::TempDir;
@@ -96,6 +114,10 @@ mod rocks {
             self.engine = None;
             fs::remove_dir_all(before).unwrap();
             self.open();
+        }
+
+        fn rewrite(&self, _: &mut StdRng) {
+            self.engine().compact_all().unwrap();
         }
     }
 

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use store::engine::StateEngine;
 use store::engine::memory::MemoryEngine;
-use store::{Entry, LogId, Machine, Options, Outcome, Refusal, StoreError, View};
+use store::{Entry, LogId, Machine, Options, Outcome, Refusal, StoreError, Sweep, View};
 
 use crate::check::{check_all_revisions, check_changes, check_history, check_range, check_view};
 use crate::commands::entry;
@@ -225,6 +225,23 @@ impl<'a> Run<'a> {
                 self.check();
             }
             4 => self.crash(),
+            9..15 => {
+                let mut sweep = Sweep::new(self.machine().reader());
+                sweep.raise_horizon().unwrap();
+                // Often not to its end.
+                for _ in 0..self.random.random_range(0..4) {
+                    sweep.step(self.random.random_range(1..20)).unwrap();
+                }
+                self.check();
+            }
+            15..18 => {
+                self.bench.rewrite(&mut self.random);
+                self.check();
+            }
+            18 => {
+                self.check_held();
+                self.held.clear();
+            }
             5..9 => {
                 let items = self.random.random_range(1..30);
                 self.machine().warm(items).unwrap();
@@ -242,7 +259,12 @@ impl<'a> Run<'a> {
         let machine = &self.up.as_ref().unwrap().0;
         check_all_revisions(machine, &self.model);
         check_all_revisions(&self.shadow, &self.model);
-        // A held view still shows its revision.
+        self.check_held();
+    }
+
+    /// A held view still shows its revision.
+    fn check_held(&self) {
+        let machine = &self.up.as_ref().unwrap().0;
         for (view, compacted) in &self.held {
             let mut model = self.model.clone();
             model.states.truncate(view.revision as usize);

@@ -118,7 +118,6 @@ fn history(machine: &Machine) -> Result<Vec<Arc<ChangeSet>>, StoreError> {
 /// What each revision shows, and what was before it.
 fn check_revisions(machine: &Machine, what: &str) {
     let reader = machine.reader();
-    let view = reader.view();
     let states = [
         None,
         Some("old"),
@@ -136,7 +135,7 @@ fn check_revisions(machine: &Machine, what: &str) {
             let expected: Vec<_> = state.iter().map(|value| value.as_bytes()).collect();
             assert_eq!(values, expected, "{what}, revision {revision}");
         }
-        let before = reader.previous(&view, b"b", revision + 1).unwrap();
+        let before = reader.previous(b"b", revision + 1).unwrap();
         let before = before.as_ref().map(store::Record::value);
         assert_eq!(before, state.map(str::as_bytes), "{what}, {revision}");
     }
