@@ -32,6 +32,23 @@ pub(super) enum Asked {
     Help,
 }
 
+/// The keys of a config file and what they are set to. A file of comments alone sets nothing.
+fn entries(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>, ConfigError> {
+    let fail = |reason: String| ConfigError::File {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    match serde_saphyr::from_str(&text) {
+        Ok(serde_json::Value::Object(entries)) => Ok(entries),
+        Ok(serde_json::Value::Null) => Ok(serde_json::Map::new()),
+        Ok(_) => Err(fail(
+            "expected keys that are flag names, as in name: one".to_owned(),
+        )),
+        Err(error) => Err(fail(format!("neither YAML nor JSON: {error}"))),
+    }
+}
+
 impl Values {
     /// Nothing set.
     pub(super) fn new(table: &'static [Flag]) -> Self {
@@ -116,31 +133,9 @@ impl Values {
         Ok((unknown, shadowed))
     }
 
-    /// Reads a config file: a JSON object whose keys are flag names.
+    /// Reads a config file: YAML, of which JSON is a part, whose keys are flag names.
     pub(super) fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let fail = |reason: String| ConfigError::File {
-            path: path.to_owned(),
-            reason,
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        let is_yaml = path
-            .extension()
-            .is_some_and(|extension| extension == "yml" || extension == "yaml");
-        let document: serde_json::Value = match serde_json::from_str(&text) {
-            Ok(document) => document,
-            Err(_) if is_yaml => {
-                return Err(fail(
-                    "YAML is not read yet; write the same keys as a JSON object".to_owned(),
-                ));
-            }
-            Err(error) => return Err(fail(format!("not JSON: {error}"))),
-        };
-        let serde_json::Value::Object(entries) = document else {
-            return Err(fail(
-                "expected a JSON object whose keys are flag names".to_owned(),
-            ));
-        };
-        for (key, entry) in entries {
+        for (key, entry) in entries(path)? {
             match (key.as_str(), entry) {
                 ("client-transport-security", serde_json::Value::Object(inner)) => {
                     for (key, entry) in inner {
@@ -166,6 +161,11 @@ impl Values {
                         self.put_json(path, &name, &entry)?;
                     }
                 }
+                // A section of which everything is commented out.
+                (
+                    "client-transport-security" | "peer-transport-security",
+                    serde_json::Value::Null,
+                ) => {}
                 (_, entry) => self.put_json(path, &key, &entry)?,
             }
         }

@@ -290,6 +290,155 @@ fn a_config_file_is_all_that_counts() {
     assert_eq!(config.notes, [Note::OnlyFileCounts(path)]);
 }
 
+/// Every key that etcd's sample file has, with the values it has there.
+const SAMPLE: &str = "
+# A comment.
+name: 'default'
+data-dir:
+wal-dir:
+snapshot-count: 10000
+heartbeat-interval: 100
+election-timeout: 1000
+quota-backend-bytes: 0
+listen-peer-urls: http://localhost:2380
+listen-client-urls: http://localhost:2379
+max-snapshots: 5
+max-wals: 5
+cors:
+initial-advertise-peer-urls: http://localhost:2380
+advertise-client-urls: http://localhost:2379
+discovery:
+discovery-fallback: 'proxy'
+discovery-proxy:
+discovery-srv:
+initial-cluster:
+initial-cluster-token: 'etcd-cluster'
+initial-cluster-state: 'new'
+strict-reconfig-check: false
+enable-pprof: true
+proxy: 'off'
+proxy-failure-wait: 5000
+proxy-refresh-interval: 30000
+proxy-dial-timeout: 1000
+proxy-write-timeout: 5000
+proxy-read-timeout: 0
+
+client-transport-security:
+  # Its own comment.
+  cert-file:
+  key-file:
+  client-cert-auth: false
+  trusted-ca-file:
+  auto-tls: false
+peer-transport-security:
+  cert-file:
+  key-file:
+  client-cert-auth: false
+  trusted-ca-file:
+  auto-tls: false
+self-signed-cert-validity: 1
+log-level: debug
+logger: zap
+log-outputs: [stderr]
+force-new-cluster: false
+auto-compaction-mode: periodic
+auto-compaction-retention: \"1\"
+cipher-suites: [
+  TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+  TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+]
+tls-min-version: 'TLS1.2'
+tls-max-version: 'TLS1.3'
+";
+
+fn read_file(text: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.conf.yml");
+    std::fs::write(&path, text).unwrap();
+    let flag = format!("--config-file={}", path.display());
+    let config = read(&[&flag], &[]).map_err(|error| error.to_string());
+    config.map_err(|error| error.replace(&path.display().to_string(), "FILE"))
+}
+
+#[test]
+fn etcds_own_sample_of_a_config_file_is_read() {
+    let config = read_file(SAMPLE).unwrap();
+    assert_eq!(config.name, "default");
+    assert_eq!(config.data_dir, Path::new("default.etcd"));
+    assert_eq!(config.election_timeout, Duration::from_millis(1000));
+    assert_eq!(config.log.level, tracing::level_filters::LevelFilter::DEBUG);
+    let noted = format!("{:?}", config.notes);
+    for name in ["strict-reconfig-check", "cipher-suites", "enable-pprof"] {
+        assert!(noted.contains(name), "{name} is not in {noted}");
+    }
+}
+
+#[test]
+fn yaml_is_read_in_the_forms_that_people_write() {
+    let config = read_file(
+        "---\nname: node one # the first\nmax-txn-ops: 7\nelection-timeout: \"900\"\n\
+         grpc-keepalive-interval: 5000000000\nwarning-unary-request-duration: 1m30s\n\
+         listen-client-urls: \"http://127.0.0.1:1,http://127.0.0.1:2\"\n\
+         advertise-client-urls:\n  - http://a:1\n  - http://b:2\nenable-grpc-gateway: no\n\
+         log-level: |-\n  warn\nclient-transport-security:\n",
+    )
+    .unwrap();
+    assert_eq!(config.name, "node one");
+    assert_eq!(config.max_txn_ops, 7);
+    assert_eq!(config.election_timeout, Duration::from_millis(900));
+    assert_eq!(config.keepalive_interval, Some(Duration::from_secs(5)));
+    assert_eq!(config.slow_request, Duration::from_secs(90));
+    assert_eq!(config.listen_client_urls.len(), 2);
+    assert_eq!(config.advertise_client_urls, ["http://a:1", "http://b:2"]);
+    assert!(!config.has_gateway);
+    assert_eq!(config.log.level, tracing::level_filters::LevelFilter::WARN);
+    assert_eq!(read_file("# nothing\n").unwrap().name, "default");
+    assert_eq!(read_file("").unwrap().name, "default");
+}
+
+#[test]
+fn yaml_is_refused_where_it_is_none_or_asks_for_what_is_not_built() {
+    for (text, beginning) in [
+        ("name: a: b\n", "config file FILE: neither YAML nor JSON: "),
+        (
+            "{\"name\": \"a\"",
+            "config file FILE: neither YAML nor JSON: ",
+        ),
+        (
+            "name: a\nname: b\n",
+            "config file FILE: neither YAML nor JSON: ",
+        ),
+        (
+            "name: a\n---\nname: b\n",
+            "config file FILE: neither YAML nor JSON: ",
+        ),
+        ("just a text", "config file FILE: expected keys"),
+        (
+            "max-txn-ops: many\n",
+            "invalid value \"many\" for \"max-txn-ops\" in FILE: ",
+        ),
+        (
+            "client-transport-security:\n  cert-file: /etc/cert.pem\n",
+            "\"cert-file\" in FILE is not built yet",
+        ),
+        (
+            "client-transport-security:\n  client-cert-auth: true\n",
+            "\"client-cert-auth\" in FILE is not built yet",
+        ),
+        (
+            "peer-transport-security:\n  auto-tls: true\n",
+            "\"peer-auto-tls\" in FILE is not built yet",
+        ),
+        (
+            "peer-transport-security:\n  cert-fiel: x\n",
+            "config file FILE: unknown key \"peer-cert-fiel\"; did you mean \"peer-cert-file\"?",
+        ),
+    ] {
+        let error = read_file(text).unwrap_err();
+        assert!(error.starts_with(beginning), "{text}: {error}");
+    }
+}
+
 #[test]
 fn a_config_file_is_refused_with_its_path_and_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
@@ -302,12 +451,12 @@ fn a_config_file_is_refused_with_its_path_and_what_is_wrong() {
         (
             "b.json",
             "[]",
-            "expected a JSON object whose keys are flag names",
+            "expected keys that are flag names, as in name: one",
         ),
         (
             "c.yml",
-            "name: x",
-            "YAML is not read yet; write the same keys as a JSON object",
+            "name: x\nnmae: y",
+            r#"unknown key "nmae"; did you mean "name"?"#,
         ),
         (
             "d.json",
