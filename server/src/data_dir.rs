@@ -188,7 +188,14 @@ impl DataDir {
                     }
                     .into());
                 }
-                (identity_of(&path, stored)?, stored.boot + 1)
+                let boot = stored
+                    .boot
+                    .checked_add(1)
+                    .ok_or_else(|| DataDirError::Damaged {
+                        path: path.clone(),
+                        reason: "no member was started so often".to_owned(),
+                    })?;
+                (identity_of(&path, stored)?, boot)
             }
             None => (identity, 1),
         };

@@ -328,7 +328,7 @@ pub(crate) fn put_state(
 pub fn state(stored: &[u8]) -> Result<SnapshotName, StoreError> {
     let mut rest = stored;
     parse_state(&mut rest)
-        .filter(|_| rest.is_empty())
+        .filter(|name| rest.is_empty() && is_possible(name))
         .ok_or_else(|| StoreError::damaged("the state in family meta cannot be read"))
 }
 
@@ -363,6 +363,15 @@ pub(crate) fn swept(stored: &[u8]) -> Result<SweptTo, StoreError> {
     parsed.filter(|_| rest.is_empty()).ok_or_else(|| {
         StoreError::damaged("the position of the sweep in family meta cannot be read")
     })
+}
+
+/// Whether a state can be meant: nobody checks again that a revision has a successor.
+fn is_possible(name: &SnapshotName) -> bool {
+    let revisions = -1..=name.revision;
+    (1..i64::MAX).contains(&name.revision)
+        && revisions.contains(&name.compact_revision)
+        && revisions.contains(&name.retained_revision)
+        && name.applied.index < u64::MAX
 }
 
 fn parse_state(rest: &mut &[u8]) -> Option<SnapshotName> {

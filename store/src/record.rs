@@ -331,7 +331,10 @@ impl<'a> Parts<'a> {
                     parts.value = take_bytes(&mut rest)?;
                     parts.tags.value_len = parts.value.len() as u64;
                 }
-                STRIPPED_VALUE => parts.tags.value_len = varint::take(&mut rest)?,
+                // Among the fields of a whole record no client could read it.
+                STRIPPED_VALUE if first == STRIPPED_KEY => {
+                    parts.tags.value_len = varint::take(&mut rest)?
+                }
                 CREATE => parts.tags.create_revision = varint::take(&mut rest)?.cast_signed(),
                 MOD => parts.tags.mod_revision = varint::take(&mut rest)?.cast_signed(),
                 VERSION => parts.tags.version = varint::take(&mut rest)?.cast_signed(),

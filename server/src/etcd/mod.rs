@@ -418,7 +418,7 @@ pub(crate) async fn promptly<F: Future>(future: F, limit: Duration) -> Result<F:
 }
 
 /// Reads a `grpc-timeout`: up to eight digits and a unit. What is not one counts as none.
-pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
+pub fn parse_timeout(text: &str) -> Option<Duration> {
     let (unit, digits) = text.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -18,6 +18,8 @@ const PREFIX: usize = 8;
 pub(super) const HEAD: usize = PREFIX + 1 + 4 + 8 + 8;
 /// What an entry may carry at most: far above any request, and safely inside a `u32`.
 pub(super) const MAX_PAYLOAD: usize = 1 << 30;
+/// No log gets that far. Whatever is counted from an index below fits into 64 bits.
+pub(super) const MAX_INDEX: u64 = u64::MAX >> 1;
 
 /// What a frame is. The numbers are on disk: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

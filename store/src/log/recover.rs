@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::LogOptions;
 use super::error::{LogError, TornTail};
-use super::frame::{self, Bad, Kind};
+use super::frame::{self, Bad, Kind, MAX_INDEX};
 use super::index::{Index, Place};
 use super::segment::{self, Blank, FORMAT, Header, Standing};
 use super::worker::Active;
@@ -236,6 +236,10 @@ impl Recovery<'_> {
                     at,
                     format!("a {:?} record cannot be there", found.kind),
                 ));
+            }
+            // Of a vote it is a member's id.
+            if found.index > MAX_INDEX && found.kind != Kind::Vote {
+                return Err(damaged(at, "no log comes to such an index".to_owned()));
             }
             match found.kind {
                 Kind::Segment => {

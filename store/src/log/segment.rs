@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::frame::{Frame, HEAD};
+use super::frame::{Frame, HEAD, MAX_INDEX};
 use crate::entry::{LogId, Vote};
 use crate::fs::{WalFile, WalFs};
 
@@ -24,11 +24,12 @@ pub(super) fn name(sequence: u32) -> String {
     format!("{sequence:010}{SUFFIX}")
 }
 
-/// Reads a file name back; `None` is no segment.
+/// Reads a file name back; `None` is no segment. Segments are numbered from 1.
 pub(super) fn parse_name(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(SUFFIX)?;
     (digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_digit()))
         .then(|| digits.parse().ok())?
+        .filter(|sequence| *sequence > 0)
 }
 
 /// Whether a file is a segment that was still being filled.
@@ -149,7 +150,7 @@ impl Reader<'_> {
             term: self.u64()?,
             index: self.u64()?,
         };
-        Some((is_some != 0).then_some(id))
+        (id.index <= MAX_INDEX).then_some((is_some != 0).then_some(id))
     }
 
     fn vote(&mut self) -> Option<Option<Vote>> {
@@ -276,11 +277,12 @@ mod tests {
 
     #[test]
     fn names_are_read_back_as_written() {
-        for sequence in [0, 1, u32::MAX] {
+        for sequence in [1, u32::MAX] {
             assert_eq!(parse_name(&name(sequence)), Some(sequence));
         }
         for other in [
             "1.wal",
+            "0000000000.wal",
             "0000000001.wal.new",
             "000000000x.wal",
             "LOCK",
