@@ -233,10 +233,11 @@ fn timeouts() {
 #[test]
 fn config_files() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.json");
-    let arguments = ["--config-file".to_owned(), path.display().to_string()];
+    let paths = ["config.json", "config.yaml"].map(|name| folder.path().join(name));
     fuzz("config", 10_000, |input| {
-        std::fs::write(&path, input).unwrap();
+        let path = &paths[input.len() % 2];
+        let arguments = ["--config-file".to_owned(), path.display().to_string()];
+        std::fs::write(path, input).unwrap();
         match Invocation::read(&arguments, &Vec::new()) {
             Ok(_) => 0,
             Err(error) => {

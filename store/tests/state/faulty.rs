@@ -40,6 +40,15 @@ impl Faulty {
         *self.fate.lock() = Fate::Dies(writes, death);
     }
 
+    /// Forgets about a death that did not come.
+    pub(crate) fn live_on(&self) {
+        *self.fate.lock() = Fate::Lives;
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(*self.fate.lock(), Fate::IsDead)
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         match *self.fate.lock() {
             Fate::IsDead => Err(died()),

@@ -56,6 +56,10 @@ fn open(bench: &dyn Bench, options: &Options) -> (Machine, Arc<Faulty>) {
     (machine, engine)
 }
 
+fn death(random: &mut StdRng) -> Death {
+    [Death::BeforeWrite, Death::AfterWrite][random.random_range(0..2)]
+}
+
 /// The index of the last entry applied.
 fn applied(machine: &Machine) -> usize {
     machine.applied().map_or(0, |id| id.index as usize)
@@ -115,8 +119,7 @@ impl<'a> Run<'a> {
         let from = from.saturating_sub(2 * usize::from(self.random.random_bool(0.2)));
         let (machine, engine) = self.up.as_mut().unwrap();
         if self.random.random_bool(0.04) {
-            let deaths = [Death::BeforeWrite, Death::AfterWrite];
-            engine.die_after(0, deaths[self.random.random_range(0..2)]);
+            engine.die_after(0, death(&mut self.random));
             let died = machine.apply(&self.log[from..]);
             assert!(matches!(died, Err(StoreError::Engine { .. })));
             let stopped = machine.apply(&self.log[from..]);
@@ -228,10 +231,21 @@ impl<'a> Run<'a> {
             9..15 => {
                 let mut sweep = Sweep::new(self.machine().reader());
                 sweep.raise_horizon().unwrap();
+                let (_, engine) = self.up.as_ref().unwrap();
+                if self.random.random_bool(0.1) {
+                    engine.die_after(self.random.random_range(0..2), death(&mut self.random));
+                }
                 // Often not to its end.
                 for _ in 0..self.random.random_range(0..4) {
-                    sweep.step(self.random.random_range(1..20)).unwrap();
+                    let swept = sweep.step(self.random.random_range(1..20));
+                    if engine.is_dead() {
+                        assert!(matches!(swept, Err(StoreError::Engine { .. })));
+                        drop(sweep);
+                        return self.crash();
+                    }
+                    swept.unwrap();
                 }
+                engine.live_on();
                 self.check();
             }
             15..18 => {
