@@ -27,7 +27,12 @@ fn catcher(mutant: Mutant) -> Option<Catcher> {
     Some(match mutant {
         Mutant::SkipFsync | Mutant::TornTailKept => SUBSETS,
         Mutant::ChecksumIgnored => FLIPS,
-        Mutant::IndexDiskDisagree => MODEL,
+        Mutant::IndexDiskDisagree
+        | Mutant::OverlayForgotten
+        | Mutant::CountWithLimit
+        | Mutant::WrongNestedBranch
+        | Mutant::CompactedOffByOne
+        | Mutant::RangePastEnd => MODEL,
         Mutant::AnswerBeforeCommit | Mutant::PurgeBeforeFlush => SIMULATION,
         _ => return None,
     })

@@ -53,7 +53,8 @@ pub(crate) fn kv(
         }));
     }
     let revision = if asked == 0 { view.revision } else { asked };
-    if revision < compacted {
+    // Below zero there is nothing to hash, and etcd says so without complaint.
+    if revision >= 0 && revision < compacted {
         return Ok(Err(Refusal::Compacted {
             requested: revision,
             compacted,

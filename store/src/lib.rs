@@ -56,6 +56,7 @@ pub use entry::{Entry, LogId, Membership, Payload, Vote};
 pub use error::StoreError;
 pub use hash::KvHash;
 pub use history::{Change, ChangeSet, History, Previous};
+pub use mvcc::chosen::Chosen;
 pub use mvcc::range::{RangeAnswer, RangeTotals};
 pub use pins::Pin;
 pub use reader::{Reader, View};

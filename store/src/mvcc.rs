@@ -1,9 +1,11 @@
 //! Multi-version keys: the index of live keys, and one file per verb.
 
+pub mod chosen;
 pub(crate) mod compact;
 pub(crate) mod delete;
 pub(crate) mod heads;
 pub mod index;
+pub(crate) mod pace;
 pub(crate) mod put;
 pub mod range;
 pub(crate) mod read_txn;

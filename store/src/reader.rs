@@ -1,6 +1,8 @@
 //! Reading without locks: a view is one revision, whatever is applied meanwhile.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::hash::{self, KvHash};
 use crate::history::{self, History};
+use crate::mvcc::chosen::Chosen;
 use crate::mvcc::index::Index;
+use crate::mvcc::pace::Pace;
 use crate::mvcc::range::{self, RangeAnswer, RangeTotals, Source};
 use crate::mvcc::read_txn::{self, read_txn};
 use crate::mvcc::room::Room;
@@ -85,6 +89,12 @@ impl Reader {
         Ok(pin)
     }
 
+    /// Pins the revision of a range, unless it is the view's: that one the view itself keeps.
+    fn pin_past(&self, view: &View, request: &RangeRequest) -> Result<Option<Pin>, Refusal> {
+        let is_past = request.revision > 0 && request.revision < view.revision;
+        is_past.then(|| self.pin(request.revision)).transpose()
+    }
+
     /// Pins a revision, and answers the oldest one that is readable now: what is at or above both stays so.
     ///
     /// In this order: whoever computed the horizon without seeing this pin has done so before the answer was read,
@@ -123,9 +133,7 @@ impl Reader {
         request: &RangeRequest,
         visit: &mut dyn FnMut(&Record),
     ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
-        // The view itself keeps its own revision.
-        let is_past = request.revision > 0 && request.revision < view.revision;
-        let _pin = match is_past.then(|| self.pin(request.revision)).transpose() {
+        let _pin = match self.pin_past(view, request) {
             Ok(pin) => pin,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -153,12 +161,105 @@ impl Reader {
         })
     }
 
+    /// Evaluates a range, unless that is more than so much work: about the number of keys, each that is not in memory
+    /// counted eight times, and once more for each 256 bytes.
+    ///
+    /// None: it would be more. For a thread that others wait for.
+    pub fn range_within(
+        &self,
+        view: &View,
+        request: &RangeRequest,
+        work: u64,
+    ) -> Result<Result<Option<RangeAnswer>, Refusal>, StoreError> {
+        let _pin = match self.pin_past(view, request) {
+            Ok(pin) => pin,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let pace = Pace::new(work, &|| true);
+        let mut records = Vec::new();
+        let totals = self.with_source(view, |source| {
+            let pace = Some(&pace);
+            let visit = &mut |record: &Record| records.push(record.clone());
+            range::range(&Source { pace, ..*source }, request, visit)
+        })?;
+        Ok(totals.map(|RangeTotals { count, more }| {
+            (!pace.is_over()).then_some(RangeAnswer {
+                records,
+                count,
+                more,
+            })
+        }))
+    }
+
+    /// Chooses the keys of a range, whose values [`Reader::read_page`] reads. None if `goes_on` says no meanwhile.
+    pub fn choose(
+        &self,
+        view: &Arc<View>,
+        request: &RangeRequest,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Result<Option<Chosen>, Refusal>, StoreError> {
+        let pin = match self.pin_past(view, request) {
+            Ok(pin) => pin,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let pace = Pace::new(u64::MAX, goes_on);
+        let tips = RefCell::default();
+        let totals = self.with_source(view, |source| {
+            let (pace, tips) = (Some(&pace), Some(&tips));
+            let source = Source {
+                pace,
+                tips,
+                ..*source
+            };
+            range::range(&source, request, &mut |_| {})
+        })?;
+        Ok(totals.map(|totals| {
+            let kept = (view.clone(), pin);
+            let chosen = Chosen::new(request, tips.into_inner(), totals, kept);
+            (!pace.is_over()).then_some(chosen)
+        }))
+    }
+
+    /// The records of a page of what was chosen.
+    pub fn read_page(
+        &self,
+        chosen: &Chosen,
+        page: Range<usize>,
+    ) -> Result<Vec<Record>, StoreError> {
+        chosen.read(&*self.engine, page)
+    }
+
+    /// As [`Reader::txn`], unless that is more work than [`Reader::range_within`] may do.
+    pub fn txn_within(
+        &self,
+        view: &View,
+        request: &TxnRequest,
+        work: u64,
+    ) -> Result<Result<Option<TxnResponse>, Refusal>, StoreError> {
+        let pace = Pace::new(work, &|| true);
+        let answer = self.paced_txn(view, request, Some(&pace))?;
+        Ok(if pace.is_over() {
+            Ok(None)
+        } else {
+            answer.map(Some)
+        })
+    }
+
     /// Evaluates a transaction of which every operation is a range, or a transaction of such; others are left
     /// unanswered. Header and answers are those that it would have got from the machine.
     pub fn txn(
         &self,
         view: &View,
         request: &TxnRequest,
+    ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
+        self.paced_txn(view, request, None)
+    }
+
+    fn paced_txn(
+        &self,
+        view: &View,
+        request: &TxnRequest,
+        pace: Option<&Pace<'_>>,
     ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
         let lowest = read_txn::lowest_revision(request).filter(|&lowest| lowest < view.revision);
         let pinned = lowest.map(|lowest| self.pin_from(lowest));
@@ -168,6 +269,7 @@ impl Reader {
             let source = Source {
                 compact_revision: source.compact_revision.max(compacted),
                 room: Some(&room),
+                pace,
                 ..*source
             };
             read_txn(&source, request)
@@ -188,6 +290,8 @@ impl Reader {
             missed: Some(&|record| self.note_missed(record)),
             retained: Some(&self.retained),
             room: None,
+            pace: None,
+            tips: None,
         })
     }
 
@@ -249,7 +353,8 @@ impl Reader {
         }
     }
 
-    /// etcd's hash of the history up to a revision, 0 for the newest; none if `goes_on` says no meanwhile.
+    /// etcd's hash of the history up to a revision, 0 for the newest; none if `goes_on` says no meanwhile. A compaction
+    /// since the view has it read a newer one.
     ///
     /// Reads everything that is stored, so this is not for a thread that others wait for.
     pub fn hash_kv(
@@ -259,6 +364,9 @@ impl Reader {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Result<Option<KvHash>, Refusal>, StoreError> {
         let (_pin, compacted) = self.pin_from(view.compact_revision);
+        if compacted > view.compact_revision {
+            return self.hash_kv(&self.view(), revision, goes_on);
+        }
         hash::kv(&*self.engine, view, compacted, revision, goes_on)
     }
 
@@ -269,6 +377,9 @@ impl Reader {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Option<u32>, StoreError> {
         let (_pin, compacted) = self.pin_from(view.compact_revision);
+        if compacted > view.compact_revision {
+            return self.hash_whole(&self.view(), goes_on);
+        }
         hash::whole(&*self.engine, view, compacted, goes_on)
     }
 

@@ -320,6 +320,25 @@ mod tag {
 impl List {
     /// Lays the message out; no record is touched beyond its length. Fails if it is too long to be sent.
     pub fn new(frame: &RangeFrame, records: Vec<Record>, wrapped: bool) -> Result<Self, Status> {
+        let lens = records.iter().map(|record| record.encoded().len());
+        let mut list = Self::laid_out(frame, lens, wrapped)?;
+        list.feed(records);
+        Ok(list)
+    }
+
+    /// Lays out the message of records of these lengths, which come with [`List::feed`].
+    pub fn to_be_fed(
+        frame: &RangeFrame,
+        lens: impl Iterator<Item = usize>,
+    ) -> Result<Self, Status> {
+        Self::laid_out(frame, lens, false)
+    }
+
+    fn laid_out(
+        frame: &RangeFrame,
+        lens: impl Iterator<Item = usize>,
+        wrapped: bool,
+    ) -> Result<Self, Status> {
         let tail = Tail {
             more: frame.more,
             count: u64::try_from(frame.count).unwrap_or(0),
@@ -328,11 +347,9 @@ impl List {
             let length = header.encoded_len();
             1 + prost::length_delimiter_len(length) + length
         });
-        let pairs: usize = records
-            .iter()
-            .map(|record| field_length(record.encoded().len()))
-            .sum();
-        let inner = header_length + pairs + tail.length();
+        let pairs: usize = lens.map(field_length).fold(0, usize::saturating_add);
+        let inner = pairs.saturating_add(header_length + tail.length());
+        check_length(inner)?;
         let outer = if wrapped { field_length(inner) } else { inner };
         check_length(outer)?;
 
@@ -350,10 +367,20 @@ impl List {
         }
         Ok(Self {
             head,
-            records: records.into_iter(),
+            records: Vec::new().into_iter(),
             tail,
             remaining: PREFIX + outer,
         })
+    }
+
+    /// Adds the next records, once those before are out.
+    pub fn feed(&mut self, records: Vec<Record>) {
+        self.records = records.into_iter();
+    }
+
+    /// Whether the next piece needs records that are not there yet.
+    pub fn is_hungry(&self) -> bool {
+        self.records.len() == 0 && self.remaining > self.head.len() + self.tail.length()
     }
 
     /// Bytes that are yet to be given out; of a new one, all of the message with its prefix.
@@ -392,7 +419,7 @@ impl List {
             length += next;
             taken += 1;
         }
-        let is_last = taken == self.records.len();
+        let is_last = self.remaining == length + self.tail.length();
         let mut buffer =
             BytesMut::with_capacity(length + if is_last { self.tail.length() } else { 0 });
         buffer.put_slice(&self.head);

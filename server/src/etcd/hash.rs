@@ -24,7 +24,7 @@ pub(super) async fn hash_kv(
         .map_err(|refusal| Status::from(&refusal))?
         .ok_or(error::CANCELED)?;
     let answer = HashKvResponse {
-        header: Some(service.node.header(revision)),
+        header: Some(service.node.header(revision.max(hash.revision))),
         hash: hash.hash,
         compact_revision: hash.compact_revision,
         hash_revision: hash.revision,

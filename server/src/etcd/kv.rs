@@ -1,19 +1,28 @@
 //! The KV service: shape checks, then the node, then the answer as bytes.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message;
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest,
 };
+use store::mvcc::range::Selection;
 use store::{Answer, View};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::big_list::BigList;
 use super::codec::{self, Body, RangeFrame};
 use super::error::{self, Status};
 use super::range_stream::RangeStream;
 use super::{Context, Outcome, Service, Subject, check};
 use crate::logging;
 use crate::node::{CallError, Node};
+
+/// What a shard reads at most for one request, in the terms of [`store::Reader::range_within`]: a few milliseconds.
+const SHORT_READ: u64 = 10_000;
 
 /// Answers `Range`.
 pub(super) async fn range(
@@ -26,9 +35,12 @@ pub(super) async fn range(
     let read_from = context.elapsed();
     let reader = service.node.reader();
     let answer = reader
-        .range(&view, &request)
+        .range_within(&view, &request, SHORT_READ)
         .map_err(|error| fault(&service.node, &error))?
         .map_err(|refusal| Status::from(&refusal))?;
+    let Some(answer) = answer else {
+        return Box::pin(long_range(service, context, view, request, read_from)).await;
+    };
     if answer.more || request.revision > 0 {
         service.node.note_page(&view, &request, answer.more);
     }
@@ -46,6 +58,70 @@ pub(super) async fn range(
         }
     });
     Ok(outcome)
+}
+
+/// Answers a `Range` that is too much for the shard.
+async fn long_range(
+    service: &Service,
+    context: &Context,
+    view: Arc<View>,
+    request: RangeRequest,
+    read_from: Duration,
+) -> Result<Outcome, Status> {
+    let memory = list_memory(service, context, &view, &request).await?;
+    let reader = service.node.reader().clone();
+    let (asked, from) = (request.clone(), view.clone());
+    let chosen = service
+        .long_reads
+        .run(move |wanted| reader.choose(&from, &asked, &|| wanted.holds()))
+        .await?
+        .map_err(|error| fault(&service.node, &error))?
+        .map_err(|refusal| Status::from(&refusal))?
+        .ok_or(error::CANCELED)?;
+    let totals = chosen.totals;
+    if totals.more || request.revision > 0 {
+        service.node.note_page(&view, &request, totals.more);
+    }
+    let frame = RangeFrame {
+        header: Some(service.node.header(view.revision)),
+        more: totals.more,
+        count: totals.count,
+    };
+    let (node, offload) = (service.node.clone(), service.long_reads.clone());
+    let list = BigList::new(node, offload, chosen, &frame, memory)?;
+    let sent = list.remaining();
+    service.methods.range.sent(sent);
+    context.watch_slow(service, "Range", Some(read_from), sent, || Subject {
+        key: &request.key,
+        range_end: &request.range_end,
+        count: totals.count,
+    });
+    Ok(Outcome::of(Body::Other(Box::pin(list))))
+}
+
+/// Waits for the memory of a long answer, first come, first served: what is kept of each key, and a page of values.
+async fn list_memory(
+    service: &Service,
+    context: &Context,
+    view: &View,
+    request: &RangeRequest,
+) -> Result<OwnedSemaphorePermit, Status> {
+    const PAGE_KIB: usize = 2048;
+    const KEYS_PER_KIB: usize = 64;
+    let live = match Selection::new(&request.key, &request.range_end) {
+        Selection::Key(_) => 1,
+        Selection::Interval(interval) => view.index.count(&interval),
+    };
+    let kib = u32::try_from(PAGE_KIB + live / KEYS_PER_KIB).unwrap_or(u32::MAX);
+    let memory = service.list_memory.clone();
+    // What is more than all there is has all of it alone.
+    let acquired = memory.acquire_many_owned(kib.min(super::LIST_MEMORY_KIB));
+    let left = context.call.timeout.saturating_sub(context.elapsed());
+    let acquired = tokio::time::timeout(left, acquired).await;
+    // The semaphore is never closed.
+    acquired
+        .map_err(|_| error::TIMEOUT)?
+        .map_err(|_| error::STOPPED)
 }
 
 /// Answers `RangeStream`.
@@ -127,10 +203,22 @@ pub(super) async fn txn(
         let view = read_point(service, context, check::is_serializable(&request)).await?;
         read_from = Some(context.elapsed());
         let reader = service.node.reader();
-        let answer = reader
-            .txn(&view, &request)
+        let short = reader
+            .txn_within(&view, &request, SHORT_READ)
             .map_err(|error| fault(&service.node, &error))?
             .map_err(|refusal| Status::from(&refusal))?;
+        let answer = match short {
+            Some(answer) => answer,
+            None => {
+                let reader = reader.clone();
+                service
+                    .long_reads
+                    .run(move |_| reader.txn(&view, &request))
+                    .await?
+                    .map_err(|error| fault(&service.node, &error))?
+                    .map_err(|refusal| Status::from(&refusal))?
+            }
+        };
         service.node.metrics().reads.lock().add_txn(&answer);
         answer
     } else {
@@ -183,7 +271,7 @@ async fn read_point(
     service: &Service,
     context: &Context,
     is_serializable: bool,
-) -> Result<std::sync::Arc<View>, CallError> {
+) -> Result<Arc<View>, CallError> {
     if !is_serializable {
         service.node.read_barrier(&context.call).await?;
     }

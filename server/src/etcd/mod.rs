@@ -3,6 +3,7 @@
 //! Dispatch is one match on the path, and a unary call is read, handled and answered in the task of its stream:
 //! no layers, and nothing boxed but what is rare.
 
+mod big_list;
 pub mod check;
 pub mod cluster;
 pub mod codec;
@@ -28,6 +29,7 @@ use http::{HeaderMap, Method as HttpMethod, Request, Response, Version};
 use hyper::body::Incoming;
 use prost::Message;
 use proto::etcd::etcdserverpb::Member;
+use tokio::sync::Semaphore;
 use tokio::sync::watch::Receiver;
 use tonic::Code;
 
@@ -69,12 +71,22 @@ pub struct Service {
     pub(crate) stopping: Receiver<bool>,
     /// Hashes at work; each reads the whole store.
     hashes: Offload,
+    /// Reads at work that are too long for a shard.
+    long_reads: Arc<Offload>,
+    /// Memory of the answers that are sent while they are read, in KiB.
+    list_memory: Arc<Semaphore>,
     web: Web,
     methods: Methods,
 }
 
 /// Hashes that may run at once; more would only take the disk from everybody else.
 const HASHES: usize = 1;
+
+/// Long reads that run at once, for the same reason.
+const LONG_READS: usize = 2;
+
+/// See [`Service::list_memory`].
+const LIST_MEMORY_KIB: u32 = 64 << 10;
 
 /// The counters of each method, looked up once.
 struct Methods {
@@ -209,6 +221,8 @@ impl Service {
             options,
             stopping,
             hashes: Offload::new(HASHES),
+            long_reads: Arc::new(Offload::new(LONG_READS)),
+            list_memory: Arc::new(Semaphore::new(LIST_MEMORY_KIB as usize)),
             web,
             methods,
         })

@@ -1,11 +1,13 @@
 //! Range: which keys, at which revision, how many, in which order.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 
 use proto::etcd::etcdserverpb::RangeRequest;
 use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 
 use super::index::Index;
+use super::pace::Pace;
 use super::room::Room;
 use crate::answer::Refusal;
 use crate::engine::{Family, StateEngine, Step};
@@ -72,6 +74,10 @@ pub(crate) struct Source<'a> {
     pub(crate) missed: Option<&'a dyn Fn(&Record)>,
     /// What the answer may weigh, if that is limited.
     pub(crate) room: Option<&'a Room>,
+    /// What the read may cost, if that is limited.
+    pub(crate) pace: Option<&'a Pace<'a>>,
+    /// Takes the tips of the answer; values that are not in memory are not read then.
+    pub(crate) tips: Option<&'a RefCell<Vec<Tip>>>,
     /// Views that show older revisions.
     pub(crate) retained: Option<&'a Retained>,
 }
@@ -123,18 +129,30 @@ impl<'a> Selection<'a> {
     }
 }
 
+impl Source<'_> {
+    /// Takes so many items in memory into account; false if that is too much.
+    fn spend(&self, items: usize) -> bool {
+        self.pace.is_none_or(|pace| pace.spend(items as u64))
+    }
+
+    /// The same for one item read from the engine.
+    fn reads(&self, len: u64) -> bool {
+        self.pace.is_none_or(|pace| pace.read(len))
+    }
+}
+
 /// The options of a request, in the terms of the evaluation.
-struct Wish<'a> {
+pub(super) struct Wish<'a> {
     selection: Selection<'a>,
     limit: usize,
     order: SortOrder,
-    target: SortTarget,
-    keys_only: bool,
+    pub(super) target: SortTarget,
+    pub(super) keys_only: bool,
     request: &'a RangeRequest,
 }
 
 impl<'a> Wish<'a> {
-    fn new(request: &'a RangeRequest) -> Self {
+    pub(super) fn new(request: &'a RangeRequest) -> Self {
         let limit = usize::try_from(request.limit).unwrap_or(0);
         Self {
             selection: Selection::new(&request.key, &request.range_end),
@@ -156,7 +174,11 @@ impl<'a> Wish<'a> {
 
     /// Whether the answer is the first keys in key order: nothing has to be gathered first.
     fn is_plain(&self) -> bool {
-        self.target == SortTarget::Key && self.order != SortOrder::Descend && !self.has_filters()
+        self.is_in_key_order() && !self.has_filters()
+    }
+
+    pub(super) fn is_in_key_order(&self) -> bool {
+        self.target == SortTarget::Key && self.order != SortOrder::Descend
     }
 
     /// How many keys, in key order, are gathered before sorting.
@@ -274,6 +296,10 @@ fn newest(
     let tips = source.index.range(&interval);
     let count = tips.len();
     if !wish.is_plain() {
+        // Gathering and sorting cost more than handing out.
+        if !source.spend(4 * count.min(wish.gathered())) {
+            return Ok(RangeTotals::default());
+        }
         return arrange(
             source,
             wish,
@@ -281,6 +307,9 @@ fn newest(
             count,
             visit,
         );
+    }
+    if !source.spend(count.min(wish.limit)) {
+        return Ok(RangeTotals::default());
     }
     let mut emitter = Emitter::new(source, wish);
     for (place, tip) in tips.take(wish.limit).enumerate() {
@@ -290,7 +319,8 @@ fn newest(
                 ..interval
             });
             let mut left = count.min(wish.limit) - place;
-            versions(source.engine, &rest, source.revision, &mut |stored| {
+            let pace = source.pace;
+            paced_versions(source.engine, &rest, source.revision, pace, &mut |stored| {
                 let (_, _, encoded) = layout::kv_parts(stored)?;
                 if emitter.admits(encoded.len() as u64) {
                     visit(&Record::from_encoded(encoded)?);
@@ -331,7 +361,9 @@ fn past(
     // What is gathered fills memory, even if a filter or a limit leaves it out later.
     let gathered = source.room.map(Room::copy);
     let gathered = gathered.as_ref();
-    versions(source.engine, &wish.selection, revision, &mut |stored| {
+    let (selection, pace) = (&wish.selection, source.pace);
+    let mut scratch = Vec::new();
+    paced_versions(source.engine, selection, revision, pace, &mut |stored| {
         count += 1;
         if tips.len() < wanted {
             let record = layout::kv_value(stored)?.2;
@@ -339,7 +371,13 @@ fn past(
             if gathered.is_some_and(|gathered| !gathered.take(len)) {
                 return Ok(Step::Stop);
             }
-            tips.push(Tip::from(record));
+            let tip = Tip::from(record);
+            let is_bare = source.tips.is_some() && wish.target != SortTarget::Value;
+            tips.push(if is_bare {
+                tip.strip(&mut scratch)
+            } else {
+                tip
+            });
         }
         Ok(Step::Next)
     })?;
@@ -374,6 +412,9 @@ fn arrange(
             return Ok(RangeTotals::default());
         }
         for tip in &mut tips {
+            if tip.record().is_none() && !source.reads(tip.encoded_len()) {
+                return Ok(RangeTotals::default());
+            }
             *tip = Tip::from(full(source.engine, tip)?);
         }
     }
@@ -441,10 +482,15 @@ impl<'a> Emitter<'a> {
 
     /// Whether nothing more goes into the answer.
     fn is_full(&self) -> bool {
-        self.source.room.is_some_and(Room::is_over)
+        let source = &self.source;
+        source.room.is_some_and(Room::is_over) || source.pace.is_some_and(Pace::is_over)
     }
 
     fn emit(&mut self, tip: &Tip, visit: &mut dyn FnMut(&Record)) -> Result<(), StoreError> {
+        if let Some(tips) = self.source.tips {
+            tips.borrow_mut().push(tip.clone());
+            return Ok(());
+        }
         if self.keys_only {
             let record = tip.without_value(&mut self.scratch, self.keep_lease);
             if self.admits(record.encoded().len() as u64) {
@@ -456,6 +502,9 @@ impl<'a> Emitter<'a> {
             visit(record);
         } else {
             self.point_reads += 1;
+            if !self.source.reads(tip.encoded_len()) {
+                return Ok(());
+            }
             let record = full(self.source.engine, tip)?;
             if let Some(missed) = self.source.missed {
                 missed(&record);
@@ -492,6 +541,16 @@ pub(crate) fn versions(
     revision: i64,
     visit: &mut dyn FnMut(&[u8]) -> Result<Step, StoreError>,
 ) -> Result<(), StoreError> {
+    paced_versions(engine, selection, revision, None, visit)
+}
+
+fn paced_versions(
+    engine: &dyn StateEngine,
+    selection: &Selection<'_>,
+    revision: i64,
+    pace: Option<&Pace<'_>>,
+    visit: &mut dyn FnMut(&[u8]) -> Result<Step, StoreError>,
+) -> Result<(), StoreError> {
     let (from, to) = selection.bounds();
     // The escaped key whose version in force has been seen.
     let mut done = Vec::new();
@@ -502,6 +561,9 @@ pub(crate) fn versions(
         &from,
         to.as_deref(),
         &mut |stored_key, stored, target| {
+            if pace.is_some_and(|pace| !pace.read(stored.len() as u64)) {
+                return Step::Stop;
+            }
             let step = (|| {
                 let found = layout::split_kv_key(stored_key)?;
                 let key = found.escaped;

@@ -73,6 +73,8 @@ impl Writer<'_> {
             missed: None,
             retained: None,
             room: None,
+            pace: None,
+            tips: None,
         }
     }
 
