@@ -32,6 +32,8 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Print the log of a stopped node.
     Dump(DumpOptions),
+    /// Print the state of a stopped node.
+    DumpState(DumpStateOptions),
     /// Print this and exit.
     Print(String),
 }
@@ -47,6 +49,25 @@ pub struct DumpOptions {
     pub from: u64,
     /// The last index to print.
     pub to: u64,
+}
+
+/// What `holdfast dump state` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpStateOptions {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The families to print, by name; all if there is none.
+    pub family: Option<String>,
+    /// What keys begin with.
+    pub prefix: String,
+    /// The first revision to print.
+    pub from_revision: i64,
+    /// The most items of each family.
+    pub limit: u64,
+    /// Whether values are printed, too.
+    pub values: bool,
+    /// One JSON object per line.
+    pub json: bool,
 }
 
 /// A node's settings.
@@ -210,7 +231,12 @@ impl Invocation {
     /// Reads a command line (without the program's name) and the environment.
     pub fn read(arguments: &[String], environment: &Environment) -> Result<Self, ConfigError> {
         match arguments.first().map(String::as_str) {
-            Some("dump") => read_dump(&arguments[1..], environment),
+            Some("dump") => match arguments.get(1).map(String::as_str) {
+                Some("state") => read_dump_state(&arguments[2..], environment),
+                Some("log") => read_dump(&arguments[2..], environment),
+                // As it was before there was a state to print.
+                _ => read_dump(&arguments[1..], environment),
+            },
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
                 Some("dump") => Ok(Self::Print(help::dump())),
@@ -266,6 +292,26 @@ fn read_dump(arguments: &[String], environment: &Environment) -> Result<Invocati
         wal_dir: optional(values.text("wal-dir")),
         from: values.number("from"),
         to: values.number("to"),
+    }))
+}
+
+fn read_dump_state(
+    arguments: &[String],
+    environment: &Environment,
+) -> Result<Invocation, ConfigError> {
+    let mut values = Values::new(flags::DUMP_STATE);
+    if values.read_arguments(arguments)? == Asked::Help {
+        return Ok(Invocation::Print(help::dump()));
+    }
+    values.read_environment(environment)?;
+    Ok(Invocation::DumpState(DumpStateOptions {
+        data_dir: PathBuf::from(values.text("data-dir")),
+        family: Some(values.text("family").to_owned()).filter(|family| family != "all"),
+        prefix: values.text("prefix").to_owned(),
+        from_revision: values.number("from-revision"),
+        limit: values.number("limit"),
+        values: values.boolean("values"),
+        json: values.boolean("json"),
     }))
 }
 

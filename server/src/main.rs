@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match Invocation::of_process() {
         Ok(Invocation::Run(config)) => start::run(*config),
         Ok(Invocation::Dump(options)) => dump::run(&options),
+        Ok(Invocation::DumpState(options)) => dump::state::run(&options),
         Ok(Invocation::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

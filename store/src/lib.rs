@@ -30,6 +30,7 @@ pub mod alarm;
 pub mod answer;
 pub mod apply;
 pub mod bolt;
+pub mod dump;
 pub mod engine;
 pub mod entry;
 pub mod error;

@@ -251,13 +251,25 @@ pub(crate) const NODE: &[Flag] = flags! {
     "vv" Bool, "false" NoEffect "Gone from etcd.";
 };
 
-/// The flags of `holdfast dump`.
+/// The flags of `holdfast dump log`.
 pub(crate) const DUMP: &[Flag] = flags! {
     [Member]
     "data-dir" Text, "default.etcd" Works "The data folder of a node that is not running.";
     "wal-dir" Text, "" Works "Where the raft log is, if not inside the data folder.";
     "from" Number(0, MAX), "0" Works "The first log index to print.";
     "to" Number(0, MAX), "9223372036854775807" Works "The last log index to print.";
+};
+
+/// The flags of `holdfast dump state`.
+pub(crate) const DUMP_STATE: &[Flag] = flags! {
+    [Member]
+    "data-dir" Text, "default.etcd" Works "The data folder of a node that is not running.";
+    "family" Choice(&["all", "meta", "tip", "kv", "log"]), "all" Works "meta: about the database; tip: live keys; kv: all versions; log: changes.";
+    "prefix" Text, "" Works "Only keys that begin with this.";
+    "from-revision" Number(0, MAX), "0" Works "Only this revision and later ones.";
+    "limit" Number(0, MAX), "9223372036854775807" Works "The most items of each family; 0 prints the summary alone.";
+    "values" Bool, "false" Works "Print values, too, not only their lengths.";
+    "json" Bool, "false" Works "One JSON object per line.";
 };
 
 /// Names of feature gates; none changes anything yet.

@@ -28,7 +28,8 @@ Start one to stay:
     --listen-client-urls=http://10.0.0.1:2379 --advertise-client-urls=http://10.0.0.1:2379
 
 Other commands:
-  holdfast dump             print the raft log of a stopped node, one JSON object per line
+  holdfast dump log         print the raft log of a stopped node, one JSON object per line
+  holdfast dump state       print the database of a stopped node
   holdfast help             this text
   holdfast help dump        the flags of holdfast dump
   holdfast help --markdown  all flags as a table in Markdown
@@ -71,17 +72,25 @@ pub(super) fn node() -> String {
 /// The text of `holdfast dump --help`.
 pub(super) fn dump() -> String {
     let mut text = "\
-Usage: holdfast dump [flags]
+Usage: holdfast dump log [flags]      (or without the word log)
+       holdfast dump state [flags]
 
-Prints the raft log of a node that is not running, oldest entry first, one JSON object per line.
-Damage and a torn end are lines of their own. Nothing is changed.
+Both read the folder of a node that is not running, and change nothing.
 
-Flags:
+log prints the raft log, oldest entry first, one JSON object per line. Damage and a torn end are lines
+of their own.
+
+state prints a summary of the database, then what is in it: what describes it (meta), live keys (tip),
+all versions of all keys (kv), and the changes in their order (log). What cannot be understood is
+printed as it is stored. The database is as of its last flush; later entries are in the raft log.
+
+If anything is damaged, the exit code is 1.
 "
     .to_owned();
-    flags::DUMP
-        .iter()
-        .for_each(|flag| describe(&mut text, flag));
+    for (title, table) in [("log", flags::DUMP), ("state", flags::DUMP_STATE)] {
+        let _ = write!(text, "\nFlags of {title}:\n");
+        table.iter().for_each(|flag| describe(&mut text, flag));
+    }
     text
 }
 
@@ -213,7 +222,14 @@ mod tests {
     #[test]
     fn help_names_every_command_and_the_least_memory() {
         let text = node();
-        for command in ["dump", "help", "help dump", "help --markdown", "--version"] {
+        for command in [
+            "dump log",
+            "dump state",
+            "help",
+            "help dump",
+            "help --markdown",
+            "--version",
+        ] {
             assert!(
                 text.contains(&format!("  holdfast {command}  ")),
                 "{command}"

@@ -378,7 +378,11 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_its_flag_takes() {
-        for flag in flags::NODE.iter().chain(flags::DUMP) {
+        for flag in flags::NODE
+            .iter()
+            .chain(flags::DUMP)
+            .chain(flags::DUMP_STATE)
+        {
             assert_eq!(
                 value::check(flag.kind, flag.default),
                 Ok(()),

@@ -78,6 +78,39 @@ impl RocksEngine {
         })
     }
 
+    /// Opens the database in `folder` to read what is in its files, and changes nothing: not even a log is written.
+    /// No process may have it open to write.
+    pub fn open_to_read(folder: &Path) -> Result<Self, StoreError> {
+        let options = RocksOptions::default();
+        let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = Family::ALL.map(|family| {
+            let settings = family_options(family, &options, &block_cache);
+            ColumnFamilyDescriptor::new(layout::name(family), settings)
+        });
+        let mut database = database_options(&options);
+        database.create_if_missing(false);
+        database.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&database, folder, families, false)
+            .map_err(|error| open_error(error, folder))?;
+        Ok(Self {
+            db,
+            block_cache,
+            horizon: Arc::new(AtomicI64::new(0)),
+        })
+    }
+
+    /// Bytes in files and, estimated, items of a family.
+    pub fn size_of(&self, family: Family) -> (u64, u64) {
+        let of = |property| {
+            let value = self.db.property_int_value_cf(self.family(family), property);
+            value.ok().flatten().unwrap_or(0)
+        };
+        (
+            of(properties::TOTAL_SST_FILES_SIZE),
+            of(properties::ESTIMATE_NUM_KEYS),
+        )
+    }
+
     fn family(&self, family: Family) -> &ColumnFamily {
         self.db
             .cf_handle(layout::name(family))
