@@ -5,6 +5,7 @@
 //! <data-dir>/member/identity.json   format, cluster, member, boot counter
 //! <data-dir>/member/wal/            the raft log (or elsewhere: --wal-dir)
 //! <data-dir>/member/db/             the database
+//! <data-dir>/member/ballast         space given up by a start on a full disk
 //! ```
 //!
 //! A folder is refused rather than guessed about: each refusal names the path and what to do.
@@ -17,6 +18,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::disk_space;
 
 /// The format of the folder that this program writes.
 pub const FORMAT: u32 = 1;
@@ -209,7 +212,14 @@ impl DataDir {
             boot,
             wal_dir: asked,
         };
-        write_identity(&member, &stored).map_err(|error| system(&path, error))?;
+        let mut written = write_identity(&member, &stored);
+        if let Err(error) = &written
+            && disk_space::is_full(error)
+            && disk_space::give_up_ballast(&member)
+        {
+            written = write_identity(&member, &stored);
+        }
+        written.map_err(|error| system(&path, error))?;
         sync_folder(data_dir).map_err(|error| system(data_dir, error))?;
         Ok(Self {
             member,
@@ -240,6 +250,11 @@ impl DataDir {
     /// The raft log's folder.
     pub fn wal(&self) -> &Path {
         &self.wal
+    }
+
+    /// The member's folder, with everything but a log that is kept elsewhere.
+    pub fn member(&self) -> &Path {
+        &self.member
     }
 
     /// The database's folder.
@@ -305,8 +320,11 @@ fn lock(path: &Path, data_dir: &Path) -> Result<File, DataDirError> {
     let written = file
         .set_len(0)
         .and_then(|()| write!(file, "{}", std::process::id()));
-    written.map_err(|error| system(path, error))?;
-    Ok(file)
+    match written {
+        // Also on a full disk the lock holds.
+        Err(error) if !disk_space::is_full(&error) => Err(system(path, error)),
+        _ => Ok(file),
+    }
 }
 
 fn name_of_holder(lock: &mut File) -> String {

@@ -3,8 +3,10 @@
 //! The only door from the services inward is [`node::Node`]. openraft is named in `raft/` alone,
 //! RocksDB in `store` alone, etcd's error texts in `etcd/error.rs` alone.
 
+pub mod admission;
 pub mod config;
 pub mod data_dir;
+pub mod disk_space;
 pub mod dump;
 pub mod etcd;
 pub mod exec;
@@ -14,6 +16,7 @@ pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod quota;
 pub mod raft;
 pub mod shard;
 pub mod start;

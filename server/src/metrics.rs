@@ -64,6 +64,17 @@ pub struct Metrics {
     /// The outcomes of each check, by type, name and status.
     pub health_checks: IntCounterVec,
 
+    /// Alarms that are on, by member and type.
+    pub alarms: IntGaugeVec,
+    /// Defragmentations that run.
+    pub defrag_inflight: IntGauge,
+    /// How long they took.
+    pub defrag_duration: Histogram,
+    /// Bytes free on the disk, by what is kept there.
+    pub disk_free: IntGaugeVec,
+    /// What must be free there for writes to be accepted.
+    pub disk_needed: IntGaugeVec,
+
     /// Bytes the database takes.
     pub db_size: IntGauge,
     /// Bytes of it that hold live data.
@@ -192,6 +203,29 @@ impl Metrics {
                 "etcd_server_healthchecks_total",
                 healths,
                 &["type", "name", "status"],
+            ),
+            alarms: new.gauges(
+                "etcd_debugging_server_alarms",
+                "1 for each alarm that is on, by member and type.",
+                &["server_id", "alarm_type"],
+            ),
+            defrag_inflight: new.gauge(
+                "etcd_disk_defrag_inflight",
+                "1 while the database is being defragmented.",
+            ),
+            defrag_duration: new.histogram(
+                "etcd_disk_backend_defrag_duration_seconds",
+                "How long defragmentations took.",
+            ),
+            disk_free: new.gauges(
+                "holdfast_disk_free_bytes",
+                "Bytes free on the disk, by what is kept there.",
+                &["volume"],
+            ),
+            disk_needed: new.gauges(
+                "holdfast_disk_needed_bytes",
+                "Bytes that must be free there for writes to be accepted.",
+                &["volume"],
             ),
             db_size: new.gauge(
                 "etcd_mvcc_db_total_size_in_bytes",

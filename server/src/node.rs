@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use proto::command::Command;
 use proto::command::command::Op;
-use proto::etcd::etcdserverpb::{RangeRequest, ResponseHeader};
+use proto::etcd::etcdserverpb::alarm_request::AlarmAction;
+use proto::etcd::etcdserverpb::{AlarmRequest, AlarmType, RangeRequest, ResponseHeader};
 use store::{Answer, Reader, Refusal, StateEngine, View};
 
+use crate::admission::{Admission, Verdict};
 use crate::metrics::Metrics;
 use crate::raft::Core;
 use crate::watch::Hub;
@@ -72,6 +74,9 @@ pub enum CallError {
     /// Too much waits already; it was not proposed.
     #[error("too many requests are waiting")]
     TooManyRequests,
+    /// No room in the database or on the disk; it was not proposed.
+    #[error("no space for more data")]
+    NoSpace,
     /// Larger than the configured limit; it was not proposed.
     #[error("the request is too large")]
     TooLarge,
@@ -166,8 +171,49 @@ impl Node {
         }
     }
 
-    /// Puts a write through consensus and answers once this member has applied it.
+    /// Puts a write through consensus and answers once this member has applied it; unless there is no room for it.
     pub async fn propose(&self, call: &Call, op: Op) -> Result<Answer, CallError> {
+        let core = &self.inner.core;
+        let is_alarm_on = || {
+            let alarms = &core.reader.view().alarms;
+            alarms.is_on_of(AlarmType::Nospace, core.member_id)
+        };
+        match core.admission.judge(&op, &*core.engine, is_alarm_on) {
+            Verdict::Welcome(_accepted) => self.submit(call, op).await,
+            Verdict::DiskFull => Err(CallError::NoSpace),
+            Verdict::OverQuota => {
+                // Once: while it is on its way, further refusals do not repeat it.
+                if let Some(_raising) = core.admission.quota.raise()
+                    && !is_alarm_on()
+                {
+                    Box::pin(self.raise_no_space(call)).await;
+                }
+                Err(CallError::NoSpace)
+            }
+        }
+    }
+
+    /// Raises the alarm that stops all writes of the cluster until an operator has made room.
+    async fn raise_no_space(&self, call: &Call) {
+        let core = &self.inner.core;
+        let quota = &core.admission.quota;
+        let alarm = Op::Alarm(AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: core.member_id,
+            alarm: AlarmType::Nospace as i32,
+        });
+        let raised = self.submit(call, alarm).await;
+        tracing::warn!(
+            size_bytes = quota.size(),
+            size_in_use_bytes = quota.size_in_use(),
+            error = raised.err().map(|error| error.to_string()),
+            "the database has reached its quota: the alarm NOSPACE is raised and writes are refused; compact, \
+             defragment and `etcdctl alarm disarm`, or start with a larger --quota-backend-bytes and disarm"
+        );
+    }
+
+    /// Puts a command through consensus, whatever room there is.
+    async fn submit(&self, call: &Call, op: Op) -> Result<Answer, CallError> {
         let core = &self.inner.core;
         let command = Command {
             member: core.member_id,
@@ -228,7 +274,12 @@ impl Node {
         self.inner.control.status()
     }
 
-    /// The state on disk, for its sizes.
+    /// Which writes are let in, and the sizes that it depends on.
+    pub fn admission(&self) -> &Admission {
+        &self.inner.core.admission
+    }
+
+    /// The state on disk.
     pub fn engine(&self) -> &Arc<dyn StateEngine> {
         &self.inner.core.engine
     }

@@ -10,19 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use proto::etcd::etcdserverpb::Member;
+use prometheus::IntGaugeVec;
+use proto::etcd::etcdserverpb::{AlarmType, Member};
 use store::fs::RealFs;
 use store::log::{Log, LogError, LogOptions};
-use store::{Machine, StateEngine, StoreError};
+use store::{Alarms, Machine, StateEngine, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::admission::Admission;
 use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::disk_space::{self, DiskSpace};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::http::{Access, Endpoints, HttpOnly, Monitoring, Web};
 use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::Node;
+use crate::quota::Quota;
 use crate::shard::Shards;
 use crate::{etcd, identity, logging, raft, watch};
 
@@ -91,6 +95,7 @@ pub struct Running {
     shards: Shards,
     stopping: tokio::sync::watch::Sender<bool>,
     closed: Closed,
+    disk: disk_space::Monitor,
     /// Locked until the end.
     data_dir: DataDir,
 }
@@ -132,6 +137,8 @@ impl Running {
             listeners.stop(until).await;
             until = until.saturating_sub(began.elapsed());
         }
+        // What waits for space would be waited for.
+        self.disk.stop();
         self.node.shutdown().await;
         self.shards.stop();
         // The figures hold the node, and the node holds the figures.
@@ -176,12 +183,20 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         "opened the data folder"
     );
 
+    disk_space::make_room_for_start(data_dir.member());
+
     let metrics = Arc::new(Metrics::new(config.has_extensive_metrics));
     metrics.set_member(member_id);
     metrics.quota_bytes.set(config.quota_backend_bytes);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let exec: Arc<dyn Exec> = Arc::new(Threads::default());
-    let (node, log, closed) = start_node(&config, &data_dir, &metrics, clock, exec)?;
+    let admission = Arc::new(Admission {
+        quota: Quota::new(config.quota_backend_bytes),
+        space: Arc::default(),
+    });
+    let (node, log, closed, segment_bytes) =
+        start_node(&config, &data_dir, &metrics, &admission, clock, exec)?;
+    let disk = watch_disk(&config, &data_dir, &node, admission, &log, segment_bytes)?;
     keep_current(&metrics, &node, log, &config);
     let status = node.status();
     tracing::info!(
@@ -217,6 +232,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         shards,
         stopping,
         closed,
+        disk,
         data_dir,
     })
 }
@@ -249,9 +265,10 @@ fn start_node(
     config: &Config,
     data_dir: &DataDir,
     metrics: &Arc<Metrics>,
+    admission: &Arc<Admission>,
     clock: Arc<dyn Clock>,
     exec: Arc<dyn Exec>,
-) -> Result<(Node, Log, Closed), StartError> {
+) -> Result<(Node, Log, Closed, u64), StartError> {
     let Identity {
         cluster_id,
         member_id,
@@ -264,8 +281,8 @@ fn start_node(
         folder: data_dir.database().display().to_string(),
         source,
     };
-    let (engine, closed) =
-        open_engine(&data_dir.database(), config, metrics).map_err(store_error)?;
+    let (engine, closed) = open_engine(&data_dir.database(), config, metrics, &admission.space)
+        .map_err(store_error)?;
     let options = store::Options {
         value_budget_bytes: bytes(memory.values),
     };
@@ -284,6 +301,7 @@ fn start_node(
         tail_bytes: bytes(memory.log_tail),
         ..LogOptions::new(cluster_id, member_id)
     };
+    let segment_bytes = options.segment_bytes;
     let (log, log_worker, recovered) = Log::open(folder, options)?;
     if let Some(cut) = recovered.cut {
         tracing::warn!(
@@ -337,10 +355,34 @@ fn start_node(
         log_worker,
         hub,
         metrics: metrics.clone(),
+        admission: admission.clone(),
         exec,
         clock,
     })?;
-    Ok((node, log, closed))
+    Ok((node, log, closed, segment_bytes))
+}
+
+/// Looks at free space and at the database's size from now on.
+fn watch_disk(
+    config: &Config,
+    data_dir: &DataDir,
+    node: &Node,
+    admission: Arc<Admission>,
+    log: &Log,
+    segment_bytes: u64,
+) -> io::Result<disk_space::Monitor> {
+    let (space, engine) = (admission.space.clone(), node.engine().clone());
+    let watched = disk_space::Watched {
+        member: data_dir.member().to_owned(),
+        wal: data_dir.wal().to_owned(),
+        log: log.clone(),
+        needs: disk_space::Needs {
+            segment: segment_bytes,
+            memtables: config.memory.memtables,
+        },
+        also: Box::new(move || admission.quota.look(&*engine)),
+    };
+    disk_space::Monitor::start(space, watched)
 }
 
 #[cfg(feature = "rocksdb")]
@@ -348,6 +390,7 @@ fn open_engine(
     folder: &Path,
     config: &Config,
     metrics: &Arc<Metrics>,
+    space: &Arc<DiskSpace>,
 ) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
     use store::engine::rocks::{RocksEngine, RocksOptions};
     let options = RocksOptions {
@@ -356,7 +399,7 @@ fn open_engine(
         ..RocksOptions::default()
     };
     let engine = RocksEngine::open(folder, &options)?;
-    let (engine, closed) = TimedEngine::new(engine, metrics.clone());
+    let (engine, closed) = TimedEngine::new(engine, metrics.clone(), space.clone());
     Ok((Arc::new(engine), closed))
 }
 
@@ -365,9 +408,10 @@ fn open_engine(
     _: &Path,
     _: &Config,
     metrics: &Arc<Metrics>,
+    space: &Arc<DiskSpace>,
 ) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
     let engine = store::engine::memory::MemoryEngine::new();
-    let (engine, closed) = TimedEngine::new(engine, metrics.clone());
+    let (engine, closed) = TimedEngine::new(engine, metrics.clone(), space.clone());
     Ok((Arc::new(engine), closed))
 }
 
@@ -460,8 +504,15 @@ fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
         metrics::advance(&metrics.ranges, single + written.ranges + read.ranges);
 
         let engine = node.engine();
-        metrics::set(&metrics.db_size, engine.size());
-        metrics::set(&metrics.db_size_in_use, engine.size_in_use());
+        let admission = node.admission();
+        metrics::set(&metrics.db_size, admission.quota.size());
+        metrics::set(&metrics.db_size_in_use, admission.quota.size_in_use());
+        for finding in admission.space.findings() {
+            let (free, needed) = (&metrics.disk_free, &metrics.disk_needed);
+            metrics::set(&free.with_label_values(&[finding.name]), finding.free);
+            metrics::set(&needed.with_label_values(&[finding.name]), finding.needed);
+        }
+        show_alarms(&metrics.alarms, &view.alarms, status.member_id);
         for (name, figure) in engine.gauges() {
             let part = match name {
                 "memtable_bytes" => Some("memtables"),
@@ -495,6 +546,21 @@ fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
             watches.ring_bytes.load(Ordering::Relaxed) as u64,
         );
     });
+}
+
+/// 1 for each alarm that is on, 0 for those that this member might raise.
+fn show_alarms(gauges: &IntGaugeVec, alarms: &Alarms, member_id: u64) {
+    gauges.reset();
+    let gauge = |member: u64, kind: &str| gauges.with_label_values(&[&format!("{member:x}"), kind]);
+    for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
+        gauge(member_id, kind.as_str_name()).set(0);
+    }
+    for alarm in alarms.list(AlarmType::None as i32) {
+        match AlarmType::try_from(alarm.alarm) {
+            Ok(kind) => gauge(alarm.member_id, kind.as_str_name()).set(1),
+            Err(_) => gauge(alarm.member_id, &alarm.alarm.to_string()).set(1),
+        }
+    }
 }
 
 /// Runs a node as a process: until a signal, or until it cannot go on.

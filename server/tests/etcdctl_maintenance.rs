@@ -98,6 +98,45 @@ async fn alarms_are_listed_obeyed_shown_and_disarmed() {
 }
 
 #[tokio::test]
+async fn status_tells_sizes_quota_and_errors_and_defrag_succeeds() {
+    let (_folder, node, _client) = start(&["--quota-backend-bytes", "1073741824"]).await;
+    etcdctl(&node, &["put", "a", "1"]).await.unwrap();
+    let json = ["endpoint", "status", "-w", "json"];
+    let status: serde_json::Value =
+        serde_json::from_str(&etcdctl(&node, &json).await.unwrap()).unwrap();
+    let status = &status[0]["Status"];
+    let number = |field: &str| status[field].as_u64().unwrap_or_default();
+    assert_eq!(number("dbSizeQuota"), 1 << 30);
+    assert!(number("dbSize") > 0 && number("dbSizeInUse") <= number("dbSize"));
+    assert_eq!(status["version"], "3.7.1");
+    assert_eq!(status["storageVersion"], "3.7.0");
+    assert_eq!(status["downgradeInfo"], serde_json::json!({}));
+    assert!(status.get("errors").is_none(), "{status}");
+    assert!(number("leader") != 0 && number("raftIndex") >= number("raftAppliedIndex"));
+    let table = etcdctl(&node, &["endpoint", "status", "-w", "table"])
+        .await
+        .unwrap();
+    assert!(table.contains("3.7.1"), "{table}");
+    assert!(
+        table.contains("1.1 GB"),
+        "the quota in etcdctl's words: {table}"
+    );
+
+    let done = etcdctl(&node, &["defrag"]).await.unwrap();
+    assert!(
+        done.contains("Finished defragmenting etcd member"),
+        "{done}"
+    );
+    // Many at once are one run.
+    let runs = (0..4).map(|_| etcdctl(&node, &["defrag"]));
+    for done in futures_util::future::join_all(runs).await {
+        assert!(done.unwrap().contains("Finished defragmenting"));
+    }
+    assert_eq!(etcdctl(&node, &["get", "a"]).await.unwrap(), "a\n1\n");
+    assert_eq!(etcdctl(&node, &["put", "a", "2"]).await.unwrap(), "OK\n");
+}
+
+#[tokio::test]
 async fn alarms_outlive_the_node() {
     let (folder, node, client) = start(&[]).await;
     activate(&client, 7, AlarmType::Nospace).await;

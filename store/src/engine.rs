@@ -79,9 +79,11 @@ pub trait StateEngine: Send + Sync + 'static {
     }
 
     /// Writes a batch. Any thread may: batches take their place one behind the other.
+    ///
+    /// After [`StoreError::OutOfSpace`] nothing of it is there, and it may be written again.
     fn write(&self, batch: &Batch) -> Result<(), StoreError>;
 
-    /// Makes everything written so far durable.
+    /// Makes everything written so far durable. May be tried again after [`StoreError::OutOfSpace`].
     fn flush(&self) -> Result<(), StoreError>;
 
     /// A value of [`Family::Meta`] as a crash at this moment would leave it.
@@ -98,6 +100,9 @@ pub trait StateEngine: Send + Sync + 'static {
     fn compact_all(&self) -> Result<(), StoreError>;
 
     /// Bytes that the database takes, in files and in memory not yet flushed.
+    ///
+    /// A compaction that runs does not show: what it has written counts from the moment on when what it replaces
+    /// no longer does.
     fn size(&self) -> u64;
 
     /// The part of [`StateEngine::size`] that a full compaction would keep; an estimate.

@@ -14,6 +14,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The disk is full. Nothing was changed, and the same call may be made again.
+    #[error("the state engine found no space to {doing}")]
+    OutOfSpace {
+        /// What was attempted.
+        doing: &'static str,
+        /// What the engine said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Stored bytes are not what was written.
     #[error("the state database is damaged{}: {detail}", in_file(.file))]
     Corrupt {

@@ -557,6 +557,7 @@ async fn start(
         hub,
         term,
         metrics: Arc::new(Metrics::new(false)),
+        admission: Arc::default(),
         exec,
         clock,
     };

@@ -224,6 +224,14 @@ pub fn answer_too_long(length: usize, limit: usize) -> Status {
     )
 }
 
+/// The database could not be rewritten; it is as it was.
+pub fn defragment_failed(why: &str) -> Status {
+    Status::made(
+        Code::Internal,
+        format!("holdfast: the database was not defragmented: {why}"),
+    )
+}
+
 /// The method exists in etcd but not here, yet.
 pub fn not_built(method: &str) -> Status {
     Status::made(
@@ -261,6 +269,7 @@ impl From<CallError> for Status {
             CallError::Refused(refusal) => Self::from(&refusal),
             CallError::TooManyRequests => TOO_MANY_REQUESTS,
             CallError::TooLarge => TOO_LARGE,
+            CallError::NoSpace => NO_SPACE,
             CallError::NoLeader => NO_LEADER,
             CallError::LeaderChanged => LEADER_CHANGED,
             CallError::Stopped => STOPPED,
@@ -321,6 +330,11 @@ mod tests {
                 "etcdserver: too many requests",
             ),
             (CallError::TooLarge, 3, "etcdserver: request is too large"),
+            (
+                CallError::NoSpace,
+                8,
+                "etcdserver: mvcc: database space exceeded",
+            ),
             (CallError::NoLeader, 14, "etcdserver: no leader"),
             (CallError::LeaderChanged, 14, "etcdserver: leader changed"),
             (CallError::Stopped, 14, "etcdserver: server stopped"),

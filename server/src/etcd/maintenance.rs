@@ -12,9 +12,6 @@ use super::error::{self, Status};
 use super::{Context, Outcome, Service, kv};
 use crate::config::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 
-/// What a quota of zero stands for.
-const DEFAULT_QUOTA: i64 = 2 * 1024 * 1024 * 1024;
-
 /// Answers `Status`, from this member alone.
 pub(super) async fn status(
     service: &Service,
@@ -23,33 +20,28 @@ pub(super) async fn status(
 ) -> Result<Outcome, Status> {
     let node = &service.node;
     let status = node.status();
-    let engine = node.engine();
-    // Tools divide by the size, so it is never zero.
-    let allocated = i64::try_from(engine.size()).unwrap_or(i64::MAX).max(1);
-    let in_use = i64::try_from(engine.size_in_use())
-        .unwrap_or(i64::MAX)
-        .min(allocated);
+    let (quota, space) = (&node.admission().quota, &node.admission().space);
+    let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
     let view = node.reader().view();
     let no_leader = (!status.has_leader).then(|| error::NO_LEADER.text().to_owned());
     let alarms = view.alarms.list(AlarmType::None as i32);
-    let errors = no_leader.into_iter().chain(alarms.iter().map(alarm_text));
+    let errors = no_leader
+        .into_iter()
+        .chain(alarms.iter().map(alarm_text))
+        .chain(space.complaint());
     let answer = StatusResponse {
         header: Some(node.header(view.revision)),
         version: ETCD_VERSION.to_owned(),
-        db_size: allocated,
+        db_size: bytes(quota.size()),
         leader: status.leader,
         raft_index: status.committed_index,
         raft_term: status.term,
         raft_applied_index: status.applied_index,
         errors: errors.collect(),
-        db_size_in_use: in_use,
+        db_size_in_use: bytes(quota.size_in_use()),
         is_learner: status.is_learner,
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
-        db_size_quota: if service.options.quota_bytes == 0 {
-            DEFAULT_QUOTA
-        } else {
-            service.options.quota_bytes
-        },
+        db_size_quota: service.options.quota_bytes,
         downgrade_info: Some(DowngradeInfo::default()),
     };
     Ok(Outcome::of_message(&answer))
@@ -72,6 +64,8 @@ pub(super) async fn alarm(
             }
         }
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
+            // Whoever clears the alarm has made room just now, and writes at once.
+            node.admission().quota.look(&**node.engine());
             match node.propose(&context.call, Op::Alarm(request)).await? {
                 Answer::Alarm(answer) => answer,
                 _ => return Err(kv::mismatch()),

@@ -7,6 +7,7 @@ mod big_list;
 pub mod check;
 pub mod cluster;
 pub mod codec;
+mod defragment;
 pub mod error;
 mod hash;
 pub mod health;
@@ -36,6 +37,7 @@ use tonic::Code;
 pub use codec::Body;
 pub use error::Status;
 
+use defragment::Defragments;
 use offload::Offload;
 
 use crate::http::Web;
@@ -57,7 +59,7 @@ pub struct Options {
     pub request_timeout: Duration,
     /// A request that takes longer is logged.
     pub slow_request: Duration,
-    /// The quota as configured: 0 for the default, negative for none.
+    /// The quota in force; negative for none.
     pub quota_bytes: i64,
     /// This member, as clients see it.
     pub member: Member,
@@ -75,6 +77,7 @@ pub struct Service {
     long_reads: Arc<Offload>,
     /// Memory of the answers that are sent while they are read, in KiB.
     list_memory: Arc<Semaphore>,
+    defragments: Defragments,
     web: Web,
     methods: Methods,
 }
@@ -99,6 +102,7 @@ struct Methods {
     watch: GrpcMethod,
     member_list: GrpcMethod,
     alarm: GrpcMethod,
+    defragment: GrpcMethod,
     status: GrpcMethod,
     hash_kv: GrpcMethod,
     hash: GrpcMethod,
@@ -210,6 +214,7 @@ impl Service {
             watch: metrics.grpc("etcdserverpb.Watch", "Watch"),
             member_list: metrics.grpc("etcdserverpb.Cluster", "MemberList"),
             alarm: metrics.grpc("etcdserverpb.Maintenance", "Alarm"),
+            defragment: metrics.grpc("etcdserverpb.Maintenance", "Defragment"),
             status: metrics.grpc("etcdserverpb.Maintenance", "Status"),
             hash_kv: metrics.grpc("etcdserverpb.Maintenance", "HashKV"),
             hash: metrics.grpc("etcdserverpb.Maintenance", "Hash"),
@@ -223,6 +228,7 @@ impl Service {
             hashes: Offload::new(HASHES),
             long_reads: Arc::new(Offload::new(LONG_READS)),
             list_memory: Arc::new(Semaphore::new(LIST_MEMORY_KIB as usize)),
+            defragments: Defragments::default(),
             web,
             methods,
         })
@@ -269,6 +275,10 @@ impl Service {
             }
             "/etcdserverpb.Maintenance/Hash" => {
                 Box::pin(self.unary(&methods.hash, peer, request, hash::hash)).await
+            }
+            "/etcdserverpb.Maintenance/Defragment" => {
+                Box::pin(self.unary(&methods.defragment, peer, request, defragment::defragment))
+                    .await
             }
             "/grpc.health.v1.Health/Check" => {
                 Box::pin(self.unary(&methods.health_check, peer, request, health::check)).await

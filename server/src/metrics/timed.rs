@@ -10,6 +10,7 @@ use store::fs::{self, WalFs};
 use tokio::sync::oneshot;
 
 use super::Metrics;
+use crate::disk_space::DiskSpace;
 
 /// A log folder whose syncs are timed.
 pub fn timed_log(folder: Arc<dyn WalFs>, metrics: Arc<Metrics>) -> Arc<dyn WalFs> {
@@ -22,10 +23,11 @@ pub fn timed_log(folder: Arc<dyn WalFs>, metrics: Arc<Metrics>) -> Arc<dyn WalFs
     fs::observed(folder, Arc::new(around))
 }
 
-/// A state engine whose writes are timed.
+/// A state engine whose writes are timed, and wait for space on a full disk.
 pub struct TimedEngine<E> {
     engine: E,
     metrics: Arc<Metrics>,
+    space: Arc<DiskSpace>,
     /// Behind `engine`, so that it is dropped when that is closed.
     _open: oneshot::Sender<Infallible>,
 }
@@ -34,15 +36,30 @@ pub struct TimedEngine<E> {
 pub type Closed = oneshot::Receiver<Infallible>;
 
 impl<E> TimedEngine<E> {
-    /// Times the writes of `engine`.
-    pub fn new(engine: E, metrics: Arc<Metrics>) -> (Self, Closed) {
+    /// Times the writes of `engine`; `space` says how long to wait for space.
+    pub fn new(engine: E, metrics: Arc<Metrics>, space: Arc<DiskSpace>) -> (Self, Closed) {
         let (open, closed) = oneshot::channel();
         let engine = Self {
             engine,
             metrics,
+            space,
             _open: open,
         };
         (engine, closed)
+    }
+}
+
+impl<E: StateEngine> TimedEngine<E> {
+    /// Waits out a full disk: an engine that found no space has changed nothing, while to give up would end the node.
+    fn patiently(&self, attempt: impl Fn() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let mut met = None;
+        loop {
+            match attempt() {
+                Err(StoreError::OutOfSpace { .. })
+                    if met.get_or_insert_with(|| self.space.meet()).wait() => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -68,13 +85,13 @@ impl<E: StateEngine> StateEngine for TimedEngine<E> {
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let timer = self.metrics.backend_commit.start_timer();
-        let result = self.engine.write(batch);
+        let result = self.patiently(|| self.engine.write(batch));
         timer.observe_duration();
         result
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.engine.flush()
+        self.patiently(|| self.engine.flush())
     }
 
     fn durable_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -128,7 +145,8 @@ mod tests {
     #[test]
     fn writes_to_the_engine_are_counted_and_arrive() {
         let metrics = Arc::new(Metrics::new(false));
-        let (engine, mut closed) = TimedEngine::new(MemoryEngine::new(), metrics.clone());
+        let (engine, mut closed) =
+            TimedEngine::new(MemoryEngine::new(), metrics.clone(), Arc::default());
         let mut batch = Batch::default();
         batch.put(Family::Meta, |key| key.push(1), |value| value.push(2));
         engine.write(&batch).unwrap();

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::proposer::{Proposals, Waiter};
 use super::reads::Reads;
+use crate::admission::Admission;
 use crate::exec::Clock;
 use crate::metrics::Metrics;
 use crate::node::{CallError, Proposed};
@@ -29,6 +30,7 @@ pub struct Core {
     pub(crate) hub: Hub,
     pub(crate) engine: Arc<dyn StateEngine>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) proposals: Proposals,
     pub(crate) reads: Reads,
     pending: Mutex<BTreeMap<u64, Pending>>,
@@ -63,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) hub: Hub,
     pub(crate) engine: Arc<dyn StateEngine>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) applied: (Option<LogId>, StoredMembership),
 }
 
@@ -77,6 +80,7 @@ impl Core {
             hub: parts.hub,
             engine: parts.engine,
             metrics: parts.metrics,
+            admission: parts.admission,
             proposals: Proposals::default(),
             reads: Reads::default(),
             pending: Mutex::default(),

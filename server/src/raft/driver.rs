@@ -18,6 +18,7 @@ use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
 use super::{Core, RaftOf, proposer, reads};
+use crate::admission::Admission;
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
 use crate::node::{BoxFuture, Call, CallError, Control, Node, NodeStatus};
@@ -56,6 +57,8 @@ pub struct NodeOptions {
     pub hub: Hub,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// Which writes are let in.
+    pub admission: Arc<Admission>,
     /// How workers are run.
     pub exec: Arc<dyn Exec>,
     /// The time.
@@ -145,6 +148,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         hub: options.hub,
         engine: options.engine,
         metrics: options.metrics,
+        admission: options.admission,
         applied: (
             options.machine.applied(),
             options.machine.membership().clone(),
@@ -405,6 +409,8 @@ impl<R: AsyncRuntime> Control for Driver<R> {
         let receiver = self.raft.metrics();
         let metrics = receiver.borrow_watched();
         let member_id = self.core.member_id;
+        // Before what is committed, which it must not be ahead of.
+        let applied_index = self.core.applied_index();
         NodeStatus {
             cluster_id: self.core.cluster_id,
             member_id,
@@ -422,8 +428,8 @@ impl<R: AsyncRuntime> Control for Driver<R> {
                 .log
                 .committed()
                 .map_or(0, |id| id.index)
-                .max(self.core.applied_index()),
-            applied_index: self.core.applied_index(),
+                .max(applied_index),
+            applied_index,
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
             failed_proposals: self.core.proposals.failed(),
             pending_proposals: self.core.pending_commands(),

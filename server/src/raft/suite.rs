@@ -76,6 +76,7 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
             hub,
             engine,
             metrics: Arc::new(Metrics::new(false)),
+            admission: Arc::default(),
             applied: (machine.applied(), machine.membership().clone()),
         });
         let (apply, jobs) = ApplyWorker::new(machine, core.clone());

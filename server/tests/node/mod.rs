@@ -123,6 +123,13 @@ impl Node {
         }
     }
 
+    /// The log lines so far that contain `text`.
+    pub(crate) fn logged(&mut self, text: &str) -> Vec<&String> {
+        self.seen.extend(self.log.try_iter());
+        let lines = self.seen.iter();
+        lines.filter(|line| line.contains(text)).collect()
+    }
+
     /// Waits until it serves (true) or has ended.
     pub(crate) fn serves(&mut self) -> bool {
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {

@@ -264,11 +264,14 @@ impl StateEngine for RocksEngine {
     }
 
     fn size(&self) -> u64 {
-        self.sum(properties::TOTAL_SST_FILES_SIZE) + self.sum(properties::SIZE_ALL_MEM_TABLES)
+        // Of the newest version of the tree alone: files that a compaction has replaced still lie there while a read
+        // needs them, and would make the size jump to twice of what is there. Memtables already flushed, too.
+        self.sum(properties::LIVE_SST_FILES_SIZE) + self.sum(properties::CUR_SIZE_ALL_MEM_TABLES)
     }
 
     fn size_in_use(&self) -> u64 {
-        self.sum(properties::ESTIMATE_LIVE_DATA_SIZE) + self.sum(properties::SIZE_ALL_MEM_TABLES)
+        let live = self.sum(properties::ESTIMATE_LIVE_DATA_SIZE);
+        (live + self.sum(properties::CUR_SIZE_ALL_MEM_TABLES)).min(self.size())
     }
 
     fn gauges(&self) -> Vec<(&'static str, u64)> {
@@ -354,6 +357,8 @@ fn database_options(options: &RocksOptions) -> Options {
     database.set_keep_log_file_num(3);
     database.set_max_log_file_size(4 << 20);
     database.set_max_manifest_file_size(16 << 20);
+    // Each start makes a new one; on a disk that is nearly full it must not take 4 MiB for it.
+    database.set_manifest_preallocation_size(64 << 10);
     database
 }
 
@@ -406,12 +411,21 @@ fn engine_error(doing: &'static str, error: rocksdb::Error) -> StoreError {
                 detail,
             }
         }
+        // RocksDB refuses writes from when it could not flush until it has, which it tries by itself every few
+        // seconds. What it refuses it has not taken, and what it could not flush it keeps in memory.
+        ErrorKind::IOError if error.as_ref().contains(NO_SPACE) => StoreError::OutOfSpace {
+            doing,
+            source: Box::new(error),
+        },
         _ => StoreError::Engine {
             doing,
             source: Box::new(error),
         },
     }
 }
+
+/// How RocksDB's message names the system's ENOSPC; it has no code of its own for it here.
+const NO_SPACE: &str = "No space left on device";
 
 fn open_error(error: rocksdb::Error, folder: &Path) -> StoreError {
     let text = error.as_ref();

@@ -5,11 +5,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::segment::{self, Blank};
 use super::state::Shared;
+
+/// How long to wait on a full disk before making a segment is tried again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 pub(super) struct Keeper {
@@ -23,9 +27,13 @@ struct Work {
     has_thread: bool,
     /// The segment to make, with its size.
     wanted: Option<(u32, u64)>,
+    /// The segment that could not be made for want of space.
+    failed: Option<(u32, u64)>,
     /// The segment that is being made.
     making: Option<u32>,
     ready: Option<Blank>,
+    /// The worker has no segment to write to, and the disk has no space for one.
+    is_starved: bool,
     /// Purged segments to remove, oldest first. One that cannot be removed is left to the next start.
     purged: Vec<u32>,
 }
@@ -49,6 +57,15 @@ impl Keeper {
         }
     }
 
+    /// Whether the segment after the one being written is there.
+    pub(super) fn is_ready(&self) -> bool {
+        self.work.lock().ready.is_some()
+    }
+
+    pub(super) fn is_starved(&self) -> bool {
+        self.work.lock().is_starved
+    }
+
     pub(super) fn remove(&self, purged: impl Iterator<Item = u32>) {
         self.work.lock().purged.extend(purged);
         self.changed.notify_all();
@@ -61,6 +78,11 @@ impl Keeper {
         self.changed.notify_all();
     }
 
+    /// Whoever waits for space looks again.
+    pub(super) fn hurry(&self) {
+        self.changed.notify_all();
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -68,14 +90,32 @@ impl Keeper {
 
 impl Shared {
     /// The segment, made on the spot if nobody did so yet.
-    pub(super) fn take_segment(&self, sequence: u32, size: u64) -> io::Result<Blank> {
+    ///
+    /// With `waits`, a full disk is waited out until the log is closed: what is queued has not been written, so
+    /// nothing is lost by writing it later, and a log that failed instead would take the node down.
+    pub(super) fn take_segment(&self, sequence: u32, size: u64, waits: bool) -> io::Result<Blank> {
+        loop {
+            match self.try_take_segment(sequence, size) {
+                Err(error) if waits && is_full(&error) && !self.state.lock().is_closed => {
+                    let mut work = self.keeper.work.lock();
+                    work.is_starved = true;
+                    self.keeper.changed.wait_for(&mut work, FULL_DISK_PAUSE);
+                }
+                taken => {
+                    self.keeper.work.lock().is_starved = false;
+                    return taken;
+                }
+            }
+        }
+    }
+
+    fn try_take_segment(&self, sequence: u32, size: u64) -> io::Result<Blank> {
         let mut work = self.keeper.work.lock();
         while work.making == Some(sequence) {
             self.keeper.changed.wait(&mut work);
         }
-        if work.wanted.is_some_and(|(wanted, _)| wanted == sequence) {
-            work.wanted = None;
-        }
+        work.wanted.take_if(|(wanted, _)| *wanted == sequence);
+        work.failed.take_if(|(failed, _)| *failed == sequence);
         if let Some(blank) = work.ready.take_if(|blank| blank.sequence == sequence) {
             return Ok(blank);
         }
@@ -96,6 +136,13 @@ impl Shared {
         loop {
             while self.keep_step() {}
             let mut work = self.keeper.work.lock();
+            if work.failed.is_some() {
+                // There may be space again soon; the worker must not find out that there is not.
+                self.keeper.changed.wait_for(&mut work, FULL_DISK_PAUSE);
+                // Unless the worker has made it meanwhile: a segment in use must not be made again.
+                work.wanted = work.wanted.or(work.failed);
+                work.failed = None;
+            }
             while work.wanted.is_none() && work.purged.is_empty() && !self.keeper.is_stopped() {
                 self.keeper.changed.wait(&mut work);
             }
@@ -118,7 +165,13 @@ impl Shared {
             let mut work = self.keeper.work.lock();
             work.making = None;
             // A failure shows when the segment is needed: the worker then makes it itself, or fails loudly.
-            work.ready = made.ok();
+            match made {
+                Ok(blank) => work.ready = Some(blank),
+                Err(error) if is_full(&error) && work.has_thread => {
+                    work.failed = Some((sequence, size));
+                }
+                Err(_) => {}
+            }
             self.keeper.changed.notify_all();
             return true;
         }
@@ -130,4 +183,12 @@ impl Shared {
         }
         !purged.is_empty()
     }
+}
+
+/// Whether an error says that the disk, or what this user may take of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

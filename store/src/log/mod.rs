@@ -102,6 +102,7 @@ impl Shared {
     fn close(&self) {
         self.state.lock().is_closed = true;
         self.queued.notify_all();
+        self.keeper.hurry();
     }
 }
 
@@ -306,6 +307,16 @@ impl Log {
         place
             .and_then(|place| state.position(place))
             .map_or(0, |position| state.end - position)
+    }
+
+    /// Whether the next segment is there, so that much can be appended without taking any space.
+    pub fn is_next_ready(&self) -> bool {
+        self.shared.keeper.is_ready()
+    }
+
+    /// Whether appends wait for space on the disk.
+    pub fn is_starved(&self) -> bool {
+        self.shared.keeper.is_starved()
     }
 
     /// How much of the newest entries is in memory.

@@ -30,6 +30,8 @@ pub struct Worker {
     placed: Vec<(u64, Place)>,
     /// Something was synced that no later header names yet.
     is_unmarked: bool,
+    /// A full disk is waited out, and does not end the log.
+    waits_for_space: bool,
 }
 
 /// The segment being written.
@@ -81,6 +83,7 @@ impl Worker {
             ops: Vec::new(),
             placed: Vec::new(),
             is_unmarked: true,
+            waits_for_space: false,
         }
     }
 
@@ -106,7 +109,11 @@ impl Worker {
     }
 
     /// Works until the log is closed and everything queued is written. A second thread makes segments ahead.
+    ///
+    /// When the disk has no space for the next segment, what is queued waits; [`Log::is_starved`](super::Log::is_starved)
+    /// tells.
     pub fn run(mut self) {
+        self.waits_for_space = true;
         let shared = Arc::clone(&self.shared);
         let keeper = std::thread::Builder::new()
             .name("wal-keeper".to_owned())
@@ -358,9 +365,9 @@ impl Worker {
             .sequence
             .checked_add(1)
             .ok_or(io::ErrorKind::FileTooLarge)?;
-        let blank = self
-            .shared
-            .take_segment(sequence, self.options.segment_bytes)?;
+        let blank =
+            self.shared
+                .take_segment(sequence, self.options.segment_bytes, self.waits_for_space)?;
         self.writer.frame(Kind::Seal, 0, 0, &[]);
         self.flush()?;
         self.segment = blank.into();
