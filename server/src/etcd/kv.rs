@@ -133,7 +133,8 @@ pub(super) async fn range_stream(
     check::range_stream(&request)?;
     let view = read_point(service, context, request.serializable).await?;
     let method = service.methods.range_stream.clone();
-    let stream = RangeStream::start(service.node.clone(), method, view, request)?;
+    let (node, offload) = (service.node.clone(), service.long_reads.clone());
+    let stream = RangeStream::start(node, method, offload, view, request).await?;
     Ok(Outcome::of(Body::Other(Box::pin(stream))))
 }
 

@@ -4,9 +4,10 @@
 //! the answer of the unary call.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Frame;
@@ -17,6 +18,7 @@ use store::{Reader, Record, Refusal, StoreError, View};
 use super::codec::{self, List, RangeFrame};
 use super::error::Status;
 use super::kv::fault;
+use super::offload::Offload;
 use crate::metrics::GrpcMethod;
 use crate::node::Node;
 
@@ -32,33 +34,44 @@ const MAX_PAGE: usize = 10_000;
 /// About as much as one message carries, unless a single key is larger: the longest request that etcd takes.
 const PAGE_BYTES: usize = 1536 * 1024;
 
+/// A page that is being read: its records, and the pages again.
+type Reading = Pin<Box<dyn Future<Output = Result<(Pages, Vec<Record>), Status>> + Send>>;
+
 /// The body of one answer.
 pub(super) struct RangeStream {
     node: Node,
     method: GrpcMethod,
-    pages: Pages,
+    offload: Arc<Offload>,
+    /// None while a page is read, and once all are.
+    pages: Option<Pages>,
+    reading: Option<Reading>,
     frame: RangeFrame,
     /// The message that is going out.
     message: Option<List>,
-    /// The last page is read.
-    is_last: bool,
     /// The trailers are out.
     is_over: bool,
 }
 
 impl RangeStream {
     /// Counts the range first, so that a refusal still is the whole answer.
-    pub(super) fn start(
+    pub(super) async fn start(
         node: Node,
         method: GrpcMethod,
+        offload: Arc<Offload>,
         view: Arc<View>,
         request: RangeRequest,
     ) -> Result<Self, Status> {
         let header = Some(node.header(view.revision));
-        let reader = node.reader();
+        let reader = node.reader().clone();
         // A view that is held for the pages of a list shows its revision like the newest one does.
         let view = reader.held(&view, request.revision).unwrap_or(view);
-        let pages = Pages::new(reader, view, request)
+        let pages = if request.revision > 0 && request.revision < view.revision {
+            let counted = offload.run(move |_| Pages::new(&reader, view, request));
+            counted.await?
+        } else {
+            Pages::new(&reader, view, request)
+        };
+        let pages = pages
             .map_err(|error| fault(&node, &error))?
             .map_err(|refusal| Status::from(&refusal))?;
         let frame = RangeFrame {
@@ -66,39 +79,81 @@ impl RangeStream {
             more: pages.has_more,
             count: pages.count,
         };
-        Ok(Self {
+        let mut stream = Self {
             node,
             method,
-            pages,
+            offload,
+            pages: Some(pages),
+            reading: None,
             frame,
             message: None,
-            is_last: false,
             is_over: false,
+        };
+        stream.read_first()?;
+        Ok(stream)
+    }
+
+    /// Many ranges are one page, which is best read at once. What may take longer is left to [`RangeStream::read`].
+    fn read_first(&mut self) -> Result<(), Status> {
+        if let Some(mut pages) = self.pages.take_if(|pages| pages.pin.is_none()) {
+            let records = pages.read(self.node.reader());
+            let records = records
+                .map_err(|error| fault(&self.node, &error))?
+                .map_err(|refusal| Status::from(&refusal))?;
+            self.send(pages, records)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to read a page on another thread.
+    fn read(&self, mut pages: Pages) -> Reading {
+        let (node, offload) = (self.node.clone(), self.offload.clone());
+        Box::pin(async move {
+            let reader = node.reader().clone();
+            let read = offload.run(move |_| {
+                let records = pages.read(&reader);
+                (pages, records)
+            });
+            let (pages, records) = read.await?;
+            let records = records
+                .map_err(|error| fault(&node, &error))?
+                .map_err(|refusal| Status::from(&refusal))?;
+            Ok((pages, records))
         })
     }
 
+    /// Lays out the message of a page.
+    fn send(&mut self, pages: Pages, records: Vec<Record>) -> Result<(), Status> {
+        let message = if pages.left == 0 {
+            List::new(&self.frame, records, true)?
+        } else {
+            self.pages = Some(pages);
+            List::new(&RangeFrame::default(), records, true)?
+        };
+        self.method.sent(message.remaining());
+        self.message = Some(message);
+        Ok(())
+    }
+
     /// The next piece of a message; nothing once all are out.
-    fn next_piece(&mut self) -> Result<Option<Bytes>, Status> {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(piece) = self.message.as_mut().and_then(List::next_chunk) {
-                return Ok(Some(piece));
+                return Poll::Ready(Ok(Some(piece)));
             }
-            if self.is_last {
-                return Ok(None);
+            if let Some(reading) = &mut self.reading {
+                let read = ready!(reading.as_mut().poll(context));
+                self.reading = None;
+                let sent = read.and_then(|(pages, records)| self.send(pages, records));
+                if let Err(status) = sent {
+                    return Poll::Ready(Err(status));
+                }
+                continue;
             }
-            let records = self
-                .pages
-                .read(self.node.reader())
-                .map_err(|error| fault(&self.node, &error))?
-                .map_err(|refusal| Status::from(&refusal))?;
-            self.is_last = self.pages.left == 0;
-            let message = if self.is_last {
-                List::new(&self.frame, records, true)?
-            } else {
-                List::new(&RangeFrame::default(), records, true)?
-            };
-            self.method.sent(message.remaining());
-            self.message = Some(message);
+            match self.pages.take() {
+                Some(pages) => self.reading = Some(self.read(pages)),
+                None => return Poll::Ready(Ok(None)),
+            }
         }
     }
 }
@@ -272,13 +327,13 @@ impl http_body::Body for RangeStream {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
         if stream.is_over {
             return Poll::Ready(None);
         }
-        let frame = match stream.next_piece() {
+        let frame = match ready!(stream.poll_piece(context)) {
             Ok(Some(piece)) => Frame::data(piece),
             Ok(None) => {
                 stream.is_over = true;

@@ -21,6 +21,8 @@ mod model;
 mod pages;
 mod random;
 mod range;
+#[cfg(feature = "rocksdb")]
+mod read_figures;
 mod read_txn;
 mod room;
 mod twice;
