@@ -16,6 +16,7 @@ type Catcher = (&'static str, &'static str, &'static str);
 const SUBSETS: Catcher = ("holdfast-store", "log_subsets", "every_cut");
 const FLIPS: Catcher = ("holdfast-store", "log_flips", "under_a_running_log");
 const MODEL: Catcher = ("holdfast-store", "state", "the_memory_engine_follows");
+const ETCD_FILES: Catcher = ("holdfast-store", "state", "etcd_files::a_random_state");
 const SIMULATION: Catcher = (
     "holdfast-jepsen",
     "one_node_simulation",
@@ -33,6 +34,7 @@ fn catcher(mutant: Mutant) -> Option<Catcher> {
         | Mutant::WrongNestedBranch
         | Mutant::CompactedOffByOne
         | Mutant::RangePastEnd => MODEL,
+        Mutant::SnapshotWithoutTail => ETCD_FILES,
         Mutant::AnswerBeforeCommit | Mutant::PurgeBeforeFlush => SIMULATION,
         _ => return None,
     })

@@ -6,6 +6,7 @@
 mod flags;
 mod help;
 mod parse;
+mod snapshot;
 mod url;
 mod value;
 
@@ -19,6 +20,7 @@ use self::{
 };
 pub use self::{
     help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
+    snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
     url::ListenUrl,
 };
 
@@ -34,6 +36,8 @@ pub enum Invocation {
     Dump(DumpOptions),
     /// Print the state of a stopped node.
     DumpState(DumpStateOptions),
+    /// Work on a snapshot file.
+    Snapshot(SnapshotCommand),
     /// Print this and exit.
     Print(String),
 }
@@ -237,9 +241,11 @@ impl Invocation {
                 // As it was before there was a state to print.
                 _ => read_dump(&arguments[1..], environment),
             },
+            Some("snapshot") => snapshot::read(&arguments[1..]),
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
                 Some("dump") => Ok(Self::Print(help::dump())),
+                Some("snapshot") => Ok(Self::Print(help::snapshot())),
                 Some("--markdown") => Ok(Self::Print(help::markdown())),
                 Some(other) => Err(ConfigError::Positional(other.to_owned())),
             },

@@ -6,6 +6,7 @@
 //! <data-dir>/member/wal/            the raft log (or elsewhere: --wal-dir)
 //! <data-dir>/member/db/             the database
 //! <data-dir>/member/ballast         space given up by a start on a full disk
+//! <data-dir>/member/restoring       while a snapshot is restored into the folder
 //! ```
 //!
 //! A folder is refused rather than guessed about: each refusal names the path and what to do.
@@ -20,6 +21,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::disk_space;
+
+/// Marks a folder whose restore is under way; holds the path of its log.
+const RESTORING: &str = "restoring";
 
 /// The format of the folder that this program writes.
 pub const FORMAT: u32 = 1;
@@ -110,6 +114,12 @@ pub enum DataDirError {
     /// No data there.
     #[error("no data folder at {}; name the folder of a node that has run (--data-dir)", .0.display())]
     Missing(PathBuf),
+    /// A restore was cut short.
+    #[error("a restore of a snapshot into {} was not finished; run it again, or remove the folder", .0.display())]
+    Unfinished(PathBuf),
+    /// A restore makes its folders itself.
+    #[error("{} is not empty, and a restore does not write over anything; choose another folder, or move this one away", .0.display())]
+    NotEmpty(PathBuf),
     /// The disk failed.
     #[error("cannot use {}: {source}", path.display())]
     Io {
@@ -205,6 +215,8 @@ impl DataDir {
         let wal = member.join(&asked);
         make_folder(&wal)?;
         make_folder(&member.join("db"))?;
+        // The identity was the last thing that a restore wrote.
+        remove_if_there(&member.join(RESTORING))?;
         let stored = Stored {
             format: FORMAT,
             cluster_id: format!("{:x}", identity.cluster_id),
@@ -265,6 +277,140 @@ impl DataDir {
     /// Something the operator should mend, though the node starts.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
+    }
+}
+
+/// A data folder that is being filled from a snapshot. Until [`Restoring::finish`] no node starts on it, and another
+/// restore begins anew.
+#[derive(Debug)]
+pub struct Restoring {
+    data_dir: PathBuf,
+    member: PathBuf,
+    asked_wal: PathBuf,
+    identity: Identity,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl Restoring {
+    /// Makes the folder, or empties what an earlier restore left unfinished. Refuses anything else.
+    pub fn begin(
+        data_dir: &Path,
+        wal_dir: Option<&Path>,
+        identity: Identity,
+    ) -> Result<Self, DataDirError> {
+        let member = data_dir.join("member");
+        let marker = member.join(RESTORING);
+        let is_unfinished = marker.exists() && !member.join("identity.json").exists();
+        // A lock alone is what a restore leaves that died before it could say so.
+        if !is_unfinished
+            && !holds_only(data_dir, "member", |_| {
+                holds_only(&member, "lock", |_| true)
+            })
+        {
+            refuse_content(data_dir)?;
+        }
+        let asked_wal = wal_dir.map_or_else(|| PathBuf::from("wal"), Path::to_owned);
+        let wal = member.join(&asked_wal);
+        make_folder(data_dir)?;
+        make_folder(&member)?;
+        let lock = lock(&member.join("lock"), data_dir)?;
+        if is_unfinished {
+            let known = fs::read_to_string(&marker).map_err(|error| system(&marker, error))?;
+            // A log elsewhere is emptied only if the unfinished restore made it.
+            if wal_dir.is_some() && Path::new(&known) != wal {
+                refuse_content(&wal)?;
+            }
+            for folder in [&member.join("db"), &wal] {
+                match fs::remove_dir_all(folder) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(system(folder, error));
+                    }
+                    _ => {}
+                }
+            }
+        } else if wal_dir.is_some() {
+            refuse_content(&wal)?;
+        }
+        let text = wal.as_os_str().as_encoded_bytes();
+        let written = File::create(&marker).and_then(|mut file| {
+            file.write_all(text)?;
+            file.sync_all()
+        });
+        written.map_err(|error| system(&marker, error))?;
+        sync_folder(&member).map_err(|error| system(&member, error))?;
+        make_folder(&wal)?;
+        make_folder(&member.join("db"))?;
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            member,
+            asked_wal,
+            identity,
+            _lock: lock,
+        })
+    }
+
+    /// The raft log's folder, empty.
+    pub fn wal(&self) -> PathBuf {
+        self.member.join(&self.asked_wal)
+    }
+
+    /// The database's folder, empty.
+    pub fn database(&self) -> PathBuf {
+        self.member.join("db")
+    }
+
+    /// Makes the folder one that a node starts on: log and database are complete and durable.
+    pub fn finish(self) -> Result<(), DataDirError> {
+        for folder in [&self.wal(), &self.database(), &self.member, &self.data_dir] {
+            sync_folder(folder).map_err(|error| system(folder, error))?;
+        }
+        if let Some(parent) = self.data_dir.parent().filter(|parent| parent.is_dir()) {
+            sync_folder(parent).map_err(|error| system(parent, error))?;
+        }
+        let stored = Stored {
+            format: FORMAT,
+            cluster_id: format!("{:x}", self.identity.cluster_id),
+            member_id: format!("{:x}", self.identity.member_id),
+            boot: 0,
+            wal_dir: self.asked_wal,
+        };
+        let path = self.member.join("identity.json");
+        write_identity(&self.member, &stored).map_err(|error| system(&path, error))?;
+        remove_if_there(&self.member.join(RESTORING))?;
+        sync_folder(&self.member).map_err(|error| system(&self.member, error))
+    }
+}
+
+/// Refuses a folder that is there and not empty.
+fn refuse_content(path: &Path) -> Result<(), DataDirError> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(DataDirError::NotEmpty(path.to_owned())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(DataDirError::NotEmpty(path.to_owned()))
+        }
+        Err(error) => Err(system(path, error)),
+    }
+}
+
+/// Whether a folder holds one thing, of that name, which the test accepts.
+fn holds_only(folder: &Path, name: &str, accepts: impl FnOnce(&Path) -> bool) -> bool {
+    let Ok(mut entries) = fs::read_dir(folder) else {
+        return false;
+    };
+    let first = entries.next().and_then(Result::ok);
+    entries.next().is_none()
+        && first.is_some_and(|entry| entry.file_name() == *name && accepts(&entry.path()))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), DataDirError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(system(path, error)),
+        _ => Ok(()),
     }
 }
 
@@ -353,11 +499,12 @@ fn refuse_foreign(member: &Path) -> Result<(), DataDirError> {
         let found = "etcd's database and log, which Holdfast does not read".to_owned();
         return Err(DataDirError::Foreign { path, found });
     }
-    for name in &names {
+    for name in names.iter().filter(|name| *name == RESTORING).chain(&names) {
         let has_content =
             || fs::read_dir(member.join(name)).map_or(true, |mut content| content.next().is_some());
         match name.as_str() {
             "lock" | "identity.json.tmp" => {}
+            RESTORING => return Err(DataDirError::Unfinished(path)),
             "wal" | "db" if !has_content() => {}
             "wal" | "db" => {
                 let reason = format!("it is missing, but {name}/ beside it has data");

@@ -19,6 +19,7 @@ pub mod node;
 pub mod quota;
 pub mod raft;
 pub mod shard;
+pub mod snapshot;
 pub mod start;
 pub mod watch;
 

@@ -252,7 +252,7 @@ fn bind(urls: &[ListenUrl]) -> Result<Vec<std::net::TcpListener>, StartError> {
 }
 
 /// The ids of a new cluster of this member alone.
-fn bootstrap(config: &Config) -> Result<Identity, StartError> {
+pub(crate) fn bootstrap(config: &Config) -> Result<Identity, StartError> {
     let urls = config.bootstrap_peer_urls()?;
     let member_id = identity::bootstrap_member_id(&urls, &config.initial_cluster_token);
     Ok(Identity {
@@ -422,6 +422,7 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
         request_timeout: config.request_timeout,
         slow_request: config.slow_request,
         quota_bytes: config.quota_backend_bytes,
+        temporary_dir: config.data_dir.join("member"),
         member: Member {
             id: member_id,
             name: config.name.clone(),

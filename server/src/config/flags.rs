@@ -272,6 +272,34 @@ pub(crate) const DUMP_STATE: &[Flag] = flags! {
     "json" Bool, "false" Works "One JSON object per line.";
 };
 
+/// The flags of `holdfast snapshot status`.
+pub(crate) const SNAPSHOT_STATUS: &[Flag] = flags! {
+    [Member]
+    "write-out" Choice(&["simple", "table", "json", "fields"]), "simple" Works "How to print it (also -w): simple, table, json or fields.";
+};
+
+/// The flags of `holdfast snapshot restore`.
+pub(crate) const SNAPSHOT_RESTORE: &[Flag] = flags! {
+    [Member]
+    "data-dir" Text, "" Works "The data folder to make; <name>.etcd if not given. It must not exist, or be empty.";
+    "wal-dir" Text, "" Works "Where to put the raft log, if not inside the data folder.";
+    "name" Text, "default" Works "The member's name.";
+    "initial-cluster" List, "" Works "The members of the new cluster, as name=url; this one alone if not given.";
+    "initial-cluster-token" Text, "etcd-cluster" Works "Keeps apart the ids of clusters with equal addresses.";
+    "initial-advertise-peer-urls" List, "http://localhost:2380" Works "What peers will connect to; the member's id is made from it.";
+    "skip-hash-check" Bool, "false" Works "Take a file without a digest, or a wrong one: a copy of member/snap/db.";
+    "bump-revision" Number(0, MAX), "0" Works "Raise the newest revision by this, so that clients notice the restore.";
+    "mark-compacted" Bool, "false" Works "Mark everything up to the raised revision as compacted; goes with --bump-revision.";
+    "without-auth" Bool, "false" Works "Take a file with users and roles switched on, which Holdfast does not enforce yet.";
+    "initial-memory-map-size" Number(0, MAX), "0" NoEffect "The database is not mapped.";
+};
+
+/// The flags of `holdfast snapshot save`.
+pub(crate) const SNAPSHOT_SAVE: &[Flag] = flags! {
+    [Member]
+    "endpoints" Text, "127.0.0.1:2379" Works "The member to take it from: one address.";
+};
+
 /// Names of feature gates; none changes anything yet.
 pub(crate) const FEATURE_GATES: &[&str] = &[
     "AllAlpha",

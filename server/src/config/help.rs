@@ -30,8 +30,10 @@ Start one to stay:
 Other commands:
   holdfast dump log         print the raft log of a stopped node, one JSON object per line
   holdfast dump state       print the database of a stopped node
+  holdfast snapshot         check, restore and save snapshots, also those of etcd
   holdfast help             this text
   holdfast help dump        the flags of holdfast dump
+  holdfast help snapshot    the flags of holdfast snapshot
   holdfast help --markdown  all flags as a table in Markdown
   holdfast --version        versions
 
@@ -92,6 +94,41 @@ If anything is damaged, the exit code is 1.
         let _ = write!(text, "\nFlags of {title}:\n");
         table.iter().for_each(|flag| describe(&mut text, flag));
     }
+    text
+}
+
+/// The text of `holdfast snapshot --help`.
+pub(super) fn snapshot() -> String {
+    let mut text = "\
+Usage: holdfast snapshot status FILE [flags]
+       holdfast snapshot restore FILE [flags]
+       holdfast snapshot save FILE [flags]
+
+Works on snapshots as etcd makes them: those of etcdctl snapshot save, from etcd 3.4 to 3.7 or from
+Holdfast, and copies of a stopped etcd's member/snap/db. etcdutl snapshot restore takes ours.
+
+holdfast snapshot status: checks a whole file and tells its hash, newest revision, live keys, size
+and storage version.
+"
+    .to_owned();
+    let mut list = |title: &str, table: &'static [Flag]| {
+        text.push_str(title);
+        table.iter().for_each(|flag| describe(&mut text, flag));
+    };
+    list("", flags::SNAPSHOT_STATUS);
+    list(
+        "
+holdfast snapshot restore: makes a new data folder from a file. Keys, revisions, versions and the
+history back to the compacted revision are those of the file; the cluster and its member are new.
+",
+        flags::SNAPSHOT_RESTORE,
+    );
+    list(
+        "
+holdfast snapshot save: saves a snapshot of a running member, as etcdctl does.
+",
+        flags::SNAPSHOT_SAVE,
+    );
     text
 }
 
@@ -226,8 +263,10 @@ mod tests {
         for command in [
             "dump log",
             "dump state",
+            "snapshot",
             "help",
             "help dump",
+            "help snapshot",
             "help --markdown",
             "--version",
         ] {
@@ -241,7 +280,10 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_of_100_columns() {
-        for line in node().lines().chain(dump().lines()) {
+        for line in [node(), dump(), snapshot()]
+            .iter()
+            .flat_map(|text| text.lines())
+        {
             assert!(line.chars().count() <= 100, "{line}");
         }
     }

@@ -60,13 +60,25 @@ impl Values {
 
     /// Reads a command line. A flag given twice: the last one counts.
     pub(super) fn read_arguments(&mut self, arguments: &[String]) -> Result<Asked, ConfigError> {
+        self.read_mixed(arguments, &mut |word| {
+            Err(ConfigError::Positional(word.to_owned()))
+        })
+    }
+
+    /// Reads a command line whose other words go to `take`.
+    pub(super) fn read_mixed(
+        &mut self,
+        arguments: &[String],
+        take: &mut dyn FnMut(&str) -> Result<(), ConfigError>,
+    ) -> Result<Asked, ConfigError> {
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let dashed = argument
                 .strip_prefix("--")
                 .or_else(|| argument.strip_prefix('-'));
             let Some(text) = dashed.filter(|text| !text.is_empty()) else {
-                return Err(ConfigError::Positional(argument.clone()));
+                take(argument)?;
+                continue;
             };
             let (name, given) = match text.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
@@ -382,6 +394,9 @@ mod tests {
             .iter()
             .chain(flags::DUMP)
             .chain(flags::DUMP_STATE)
+            .chain(flags::SNAPSHOT_STATUS)
+            .chain(flags::SNAPSHOT_RESTORE)
+            .chain(flags::SNAPSHOT_SAVE)
         {
             assert_eq!(
                 value::check(flag.kind, flag.default),

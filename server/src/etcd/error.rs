@@ -232,6 +232,14 @@ pub fn defragment_failed(why: &str) -> Status {
     )
 }
 
+/// A snapshot could not be made or sent to its end; the reason is for people.
+pub fn snapshot_failed(reason: &str) -> Status {
+    Status::made(
+        Code::ResourceExhausted,
+        format!("holdfast: the snapshot was not made: {reason}"),
+    )
+}
+
 /// The method exists in etcd but not here, yet.
 pub fn not_built(method: &str) -> Status {
     Status::made(

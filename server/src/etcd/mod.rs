@@ -15,10 +15,12 @@ pub mod kv;
 pub mod maintenance;
 mod offload;
 mod range_stream;
+mod snapshot;
 pub mod unimplemented;
 pub mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -61,6 +63,8 @@ pub struct Options {
     pub slow_request: Duration,
     /// The quota in force; negative for none.
     pub quota_bytes: i64,
+    /// Where files are made that nobody else needs; on the disk of the data.
+    pub temporary_dir: PathBuf,
     /// This member, as clients see it.
     pub member: Member,
 }
@@ -78,6 +82,8 @@ pub struct Service {
     /// Memory of the answers that are sent while they are read, in KiB.
     list_memory: Arc<Semaphore>,
     defragments: Defragments,
+    /// Snapshots being made or sent.
+    snapshots: Arc<Semaphore>,
     web: Web,
     methods: Methods,
 }
@@ -90,6 +96,9 @@ const LONG_READS: usize = 2;
 
 /// See [`Service::list_memory`].
 const LIST_MEMORY_KIB: u32 = 64 << 10;
+
+/// Snapshots that may be made or sent at once: each takes disk space for the whole state.
+const SNAPSHOTS: usize = 2;
 
 /// The counters of each method, looked up once.
 struct Methods {
@@ -106,6 +115,7 @@ struct Methods {
     status: GrpcMethod,
     hash_kv: GrpcMethod,
     hash: GrpcMethod,
+    snapshot: GrpcMethod,
     health_check: GrpcMethod,
     health_watch: GrpcMethod,
 }
@@ -218,6 +228,7 @@ impl Service {
             status: metrics.grpc("etcdserverpb.Maintenance", "Status"),
             hash_kv: metrics.grpc("etcdserverpb.Maintenance", "HashKV"),
             hash: metrics.grpc("etcdserverpb.Maintenance", "Hash"),
+            snapshot: metrics.grpc("etcdserverpb.Maintenance", "Snapshot"),
             health_check: metrics.grpc("grpc.health.v1.Health", "Check"),
             health_watch: metrics.grpc("grpc.health.v1.Health", "Watch"),
         };
@@ -229,6 +240,7 @@ impl Service {
             long_reads: Arc::new(Offload::new(LONG_READS)),
             list_memory: Arc::new(Semaphore::new(LIST_MEMORY_KIB as usize)),
             defragments: Defragments::default(),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
             web,
             methods,
         })
@@ -279,6 +291,9 @@ impl Service {
             "/etcdserverpb.Maintenance/Defragment" => {
                 Box::pin(self.unary(&methods.defragment, peer, request, defragment::defragment))
                     .await
+            }
+            "/etcdserverpb.Maintenance/Snapshot" => {
+                Box::pin(self.unary(&methods.snapshot, peer, request, snapshot::snapshot)).await
             }
             "/grpc.health.v1.Health/Check" => {
                 Box::pin(self.unary(&methods.health_check, peer, request, health::check)).await

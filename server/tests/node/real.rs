@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,25 @@ pub(crate) fn is_current() -> bool {
         .starts_with("etcd Version: 3.7.")
 }
 
+/// Runs a tool to its end; what it printed. It must succeed.
+pub(crate) fn says(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(tool(name)).args(arguments).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {arguments:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// An address that a member can be known by.
+pub(crate) fn peer_url() -> String {
+    format!("http://127.0.0.1:{}", free_port())
+}
+
 /// A started `etcd`; killed when dropped.
 pub(crate) struct Etcd {
     pub(crate) endpoint: String,
     child: Child,
-    _folder: tempfile::TempDir,
+    /// Removed with it.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Etcd {
@@ -45,9 +59,15 @@ impl Etcd {
     /// The same with more flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let mut etcd = Self::start_on(&folder.path().join("data"), &peer_url(), flags);
+        etcd.folder = Some(folder);
+        etcd
+    }
+
+    /// The same on a folder of the caller's, known to peers by `peer`.
+    pub(crate) fn start_on(data_dir: &Path, peer: &str, flags: &[&str]) -> Self {
         let endpoint = format!("127.0.0.1:{}", free_port());
         let url = format!("http://{endpoint}");
-        let peer = format!("http://127.0.0.1:{}", free_port());
         let mut child = Command::new(tool("etcd"))
             .args([
                 "--listen-client-urls",
@@ -55,11 +75,11 @@ impl Etcd {
                 "--advertise-client-urls",
                 &url,
             ])
-            .args(["--listen-peer-urls", &peer])
-            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--listen-peer-urls", peer])
+            .args(["--initial-advertise-peer-urls", peer])
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(["--log-level", "error", "--data-dir"])
-            .arg(folder.path().join("data"))
+            .arg(data_dir)
             .args(flags)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -84,7 +104,7 @@ impl Etcd {
         Self {
             endpoint,
             child,
-            _folder: folder,
+            folder: None,
         }
     }
 }

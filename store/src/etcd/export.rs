@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::sync::Arc;
 
 use prost::Message as _;
 use proto::etcd::etcdserverpb::{AlarmMember, AlarmType};
@@ -17,17 +18,19 @@ use super::{
     BUCKETS, CONF_STATE, CONSISTENT_INDEX, FINISHED_COMPACTION, KEPT, KEY, META,
     SCHEDULED_COMPACTION, STORAGE_VERSION, TERM, put_revision,
 };
+use crate::alarm::Alarms;
 use crate::bolt::BoltError;
 use crate::bolt::write::{PAGE_SIZE, Writer};
 use crate::engine::{Family, StateEngine, Step};
+use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::layout::{self, Op};
 use crate::mutant::{self, Mutant};
 use crate::reader::{Reader, View};
 use crate::record::{Fields, Record};
 
-/// Versions between two questions whether to go on.
-const ASK_EVERY: u64 = 256;
+/// Versions between two questions whether to go on: tens of MiB at most.
+const ASK_EVERY: u64 = 32;
 
 /// What the store does not know of the cluster, and how to work.
 #[derive(Clone, Debug)]
@@ -82,17 +85,17 @@ pub fn export<W: Write + Seek>(
     options: &Options,
     go_on: &mut GoOn<'_>,
 ) -> Result<(W, Exported), ExportError> {
-    let (view, sorter) = loop {
-        let view = reader.view();
+    let (state, sorter) = loop {
+        let state = State::of(&reader.view());
         let sorter = Sorter::new(temporary, options.sort_bytes);
-        if let Some(sorter) = gather(reader, &view, sorter, go_on)? {
-            break (view, sorter);
+        if let Some(sorter) = gather(reader, &state, sorter, go_on)? {
+            break (state, sorter);
         }
     };
     let mut writer = Writer::new(out, PAGE_SIZE)?;
     for bucket in BUCKETS.into_iter().filter(|&bucket| bucket != KEY) {
         writer.begin_bucket(bucket.as_bytes())?;
-        for (key, value) in small_bucket(&**reader.engine(), &view, options, bucket)? {
+        for (key, value) in small_bucket(&**reader.engine(), &state, options, bucket)? {
             writer.put(&key, &value)?;
         }
     }
@@ -110,31 +113,50 @@ pub fn export<W: Write + Seek>(
     let (out, size) = writer.finish()?;
     let exported = Exported {
         size,
-        revision: view.revision,
+        revision: state.revision,
         versions,
     };
     Ok((out, exported))
 }
 
-/// Gathers the versions of a view. None if a compaction came before the scan began, so that some may be missing: then
-/// another view is needed. Once the scan runs, it sees its state whatever happens.
+/// What matters of a view. The view itself is not held: as long as it is, nothing behind it is freed.
+struct State {
+    revision: i64,
+    compact_revision: i64,
+    applied: Option<LogId>,
+    alarms: Arc<Alarms>,
+}
+
+impl State {
+    fn of(view: &View) -> Self {
+        Self {
+            revision: view.revision,
+            compact_revision: view.compact_revision,
+            applied: view.applied,
+            alarms: view.alarms.clone(),
+        }
+    }
+}
+
+/// Gathers the versions of a state. None if a compaction came before the scan began, so that some may be missing: then
+/// a newer state is needed. Once the scan runs, it sees what it needs whatever happens.
 fn gather<'f>(
     reader: &Reader,
-    view: &View,
+    state: &State,
     mut sorter: Sorter<'f>,
     go_on: &mut GoOn<'_>,
 ) -> Result<Option<Sorter<'f>>, ExportError> {
     let mut chosen = Chosen {
-        revision: view.revision - i64::from(mutant::is_on(Mutant::SnapshotWithoutTail)),
-        compacted: view.compact_revision,
+        revision: state.revision - i64::from(mutant::is_on(Mutant::SnapshotWithoutTail)),
+        compacted: state.compact_revision,
         key: Vec::new(),
         is_settled: false,
     };
     let (mut visited, mut is_late, mut fault) = (0_u64, false, None);
     reader
         .engine()
-        .scan(Family::Kv, &[], None, &mut |key, value, _| {
-            is_late = visited == 0 && reader.view().compact_revision != view.compact_revision;
+        .scan_once(Family::Kv, &[], None, &mut |key, value, _| {
+            is_late = visited == 0 && reader.view().compact_revision != state.compact_revision;
             if is_late {
                 return Step::Stop;
             }
@@ -217,7 +239,7 @@ impl Chosen {
 /// The items of every bucket but `key`.
 fn small_bucket(
     engine: &dyn StateEngine,
-    view: &View,
+    state: &State,
     options: &Options,
     bucket: &str,
 ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
@@ -227,13 +249,13 @@ fn small_bucket(
     };
     match bucket {
         META => {
-            if let Some(applied) = view.applied.filter(|applied| applied.index > 0) {
+            if let Some(applied) = state.applied.filter(|applied| applied.index > 0) {
                 put(CONSISTENT_INDEX, &applied.index.to_be_bytes());
                 put(TERM, &applied.term.to_be_bytes());
             }
-            if view.compact_revision >= 0 {
+            if state.compact_revision >= 0 {
                 let mut revision = Vec::new();
-                put_revision(&mut revision, view.compact_revision, 0, false);
+                put_revision(&mut revision, state.compact_revision, 0, false);
                 put(SCHEDULED_COMPACTION, &revision);
                 put(FINISHED_COMPACTION, &revision);
             }
@@ -253,7 +275,7 @@ fn small_bucket(
             }
         }
         "alarm" => {
-            for alarm in view.alarms.list(AlarmType::None as i32) {
+            for alarm in state.alarms.list(AlarmType::None as i32) {
                 items.insert(AlarmMember::encode_to_vec(&alarm), Vec::new());
             }
         }

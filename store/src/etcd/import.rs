@@ -12,7 +12,8 @@ use proto::etcd::etcdserverpb::AlarmMember;
 use proto::etcd::mvccpb::KeyValue;
 
 use super::{
-    FINISHED_COMPACTION, KEPT, KEY, META, SCHEDULED_COMPACTION, revision, storage_version, value_of,
+    FINISHED_COMPACTION, KEPT, KEY, MAX_REVISION, META, SCHEDULED_COMPACTION, revision,
+    storage_version, value_of,
 };
 use crate::bolt::BoltError;
 use crate::bolt::read::{Bucket, Database, Seen};
@@ -145,7 +146,7 @@ pub fn import(
         compacted,
         imported: Imported::default(),
         batch: Batch::default(),
-        last: (0, 0),
+        last: (-1, 0),
         keys_of_revision: HashSet::new(),
     };
     let mut seen = database.seen();
@@ -179,7 +180,7 @@ pub fn import(
         let bumped = imported
             .revision
             .checked_add(bump)
-            .filter(|&bumped| bumped < i64::MAX);
+            .filter(|&bumped| bumped < MAX_REVISION);
         imported.revision = bumped.ok_or_else(|| {
             ImportError::Foreign(format!(
                 "revision {} cannot be raised by {bump}",
@@ -244,15 +245,20 @@ impl Import<'_> {
             revision(stored_key).ok_or_else(|| foreign("has no revision"))?;
         let sub = u32::try_from(sub).map_err(|_| foreign("has a sub-revision that is too high"))?;
         let version = KeyValue::decode(stored).map_err(|_| foreign("cannot be decoded"))?;
+        // Of two keys that differ in their mark alone, one is not etcd's.
+        if (main, sub) <= self.last {
+            return Err(foreign("has the place of another one"));
+        }
+        let is_next_revision = main != self.last.0;
+        self.last = (main, sub);
         self.imported.revision = main;
         // etcdutl marks a raised revision by a version without a key.
         if version.key.is_empty() {
             return Ok(());
         }
-        if main != self.last.0 {
+        if is_next_revision {
             self.keys_of_revision.clear();
         }
-        self.last = (main, sub);
         let mut hasher = DefaultHasher::new();
         version.key.hash(&mut hasher);
         if !self.keys_of_revision.insert(hasher.finish()) {

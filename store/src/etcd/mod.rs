@@ -44,6 +44,9 @@ const STORAGE_VERSION: &str = "storageVersion";
 const SCHEDULED_COMPACTION: &str = "scheduledCompactRev";
 const FINISHED_COMPACTION: &str = "finishedCompactRev";
 
+/// A revision that no cluster reaches. A file that names a higher one is damaged, and would leave no room to go on.
+const MAX_REVISION: i64 = 1 << 62;
+
 /// Appends a key of the bucket `key`.
 fn put_revision(out: &mut Vec<u8>, main: i64, sub: u32, is_deletion: bool) {
     out.extend_from_slice(&main.to_be_bytes());
@@ -65,7 +68,9 @@ fn revision(stored: &[u8]) -> Option<(i64, u64, bool)> {
         [mark] => *mark == b't',
         _ => return None,
     };
-    (main >= 0).then_some((main, u64::try_from(sub).ok()?, is_deletion))
+    (0..MAX_REVISION)
+        .contains(&main)
+        .then_some((main, u64::try_from(sub).ok()?, is_deletion))
 }
 
 /// A value of a small bucket.
@@ -101,7 +106,11 @@ mod tests {
 
     #[test]
     fn revisions_are_written_and_read_as_etcd_does() {
-        for expected in [(1, 0, false), (i64::MAX, 7, true), (258, u32::MAX, false)] {
+        for expected in [
+            (1, 0, false),
+            (MAX_REVISION - 1, 7, true),
+            (258, u32::MAX, false),
+        ] {
             let mut stored = Vec::new();
             put_revision(&mut stored, expected.0, expected.1, expected.2);
             let (main, sub, is_deletion) = revision(&stored).unwrap();

@@ -274,6 +274,39 @@ fn a_compaction_that_was_under_way_is_carried_out() {
 }
 
 #[test]
+fn no_bytes_make_status_or_import_panic() {
+    let seed = std::env::var("SEED").map_or(82, |seed| seed.parse().unwrap());
+    eprintln!("SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut refused, mut taken) = (0, 0);
+    for _ in 0..5000 {
+        let mut file = OF_ETCD.to_vec();
+        for _ in 0..random.random_range(1..8) {
+            // Not the meta pages: their checksums would stop it.
+            let at = random.random_range(8192..file.len() - 8);
+            match random.random_range(0..3) {
+                0 => file[at] ^= 1 << random.random_range(0..8),
+                1 => file[at..at + 8].fill(0xff),
+                _ => file[at] = random.random_range(0..40),
+            }
+        }
+        let bytes = &file[..];
+        let _ = status::status(&Database::open(&bytes).unwrap(), &mut |_| {});
+        match imported(&file, None) {
+            Ok((machine, _)) => {
+                taken += 1;
+                let (reader, view) = (machine.reader(), machine.reader().view());
+                reader.range(&view, &at(0)).unwrap().unwrap();
+                exported(&reader, 10_000);
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    eprintln!("{refused} refused, {taken} taken over");
+    assert!(refused > 100 && taken > 100);
+}
+
+#[test]
 fn what_etcd_does_not_write_is_refused_and_a_stop_is_heard() {
     let file = |bucket: &[u8], key: &[u8], value: &[u8]| {
         let mut writer = Writer::new(Cursor::new(Vec::new()), 4096).unwrap();
