@@ -141,7 +141,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     "grpc-keepalive-min-time" Duration, "5s" NoEffect "The shortest interval at which a client may ping.";
     "grpc-keepalive-interval" Duration, "2h" Works "How often an idle client connection is pinged; 0 turns it off.";
     "grpc-keepalive-timeout" Duration, "20s" Works "How long the answer to that ping may take.";
-    "quota-backend-bytes" Number(i64::MIN, MAX), "0" Works "The largest database; 0 means 2 GiB, a negative number no limit. Beyond it the alarm NOSPACE stops writes.";
+    "quota-backend-bytes" Number(i64::MIN, MAX), "0" Works "The largest database; 0 means 2 GiB, negative no limit. Beyond it, NOSPACE stops writes.";
     "auto-compaction-mode" Choice(&["periodic", "revision"]), "periodic" NoEffect "What --auto-compaction-retention counts.";
     "auto-compaction-retention" Text, "0" NoEffect "How much history to keep; compact by hand (etcdctl compact) for now.";
 
