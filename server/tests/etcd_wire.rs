@@ -320,7 +320,7 @@ async fn bad_calls_are_refused_with_code_and_text_and_the_connection_lives_on() 
             "/kv.Other/Put",
             framed(&put("a")),
             "12",
-            "unknown method Put for service kv.Other",
+            "unknown service kv.Other",
         ),
         (
             "/nothing",

@@ -248,10 +248,13 @@ pub fn not_built(method: &str) -> Status {
     )
 }
 
-/// No such method.
-pub fn unknown_method(path: &str) -> Status {
-    let text = match path.trim_start_matches('/').split_once('/') {
-        Some((service, method)) => format!("unknown method {method} for service {service}"),
+/// No such service, or no such method in one of `services`.
+pub fn unknown_method(path: &str, services: &[&str]) -> Status {
+    let text = match path.trim_start_matches('/').rsplit_once('/') {
+        Some((service, method)) if services.contains(&service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
         None => format!("malformed method name: \"{path}\""),
     };
     Status::made(Code::Unimplemented, text)

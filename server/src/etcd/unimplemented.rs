@@ -41,6 +41,19 @@ pub const NOT_BUILT: [&str; 35] = [
     "/v3electionpb.Election/Resign",
 ];
 
+/// The services that there are, with or without all of their methods.
+const SERVICES: [&str; 9] = [
+    "etcdserverpb.KV",
+    "etcdserverpb.Watch",
+    "etcdserverpb.Lease",
+    "etcdserverpb.Cluster",
+    "etcdserverpb.Maintenance",
+    "etcdserverpb.Auth",
+    "v3lockpb.Lock",
+    "v3electionpb.Election",
+    "grpc.health.v1.Health",
+];
+
 /// Service and method of a path that is in the list.
 pub(super) fn known(path: &str) -> Option<(&str, &str)> {
     if !NOT_BUILT.contains(&path) {
@@ -53,7 +66,7 @@ pub(super) fn known(path: &str) -> Option<(&str, &str)> {
 pub(super) fn refusal(path: &str) -> Status {
     match known(path) {
         Some((_, method)) => error::not_built(method),
-        None => error::unknown_method(path),
+        None => error::unknown_method(path, &SERVICES),
     }
 }
 
@@ -73,6 +86,10 @@ mod tests {
         assert_eq!(
             unknown.text(),
             "unknown method Nothing for service etcdserverpb.Lease"
+        );
+        assert_eq!(
+            refusal("/etcdserverpb.Nothing/Range").text(),
+            "unknown service etcdserverpb.Nothing"
         );
         assert_eq!(
             refusal("/nothing").text(),

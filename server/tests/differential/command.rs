@@ -1,8 +1,9 @@
 //! What is sent to both servers, and what comes back, in a form that can be compared and printed.
 
 use proto::etcd::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest,
+    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+    DeleteRangeResponse, HashKvRequest, HashKvResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest,
 };
 use proto::etcd::mvccpb::Event;
 use tonic::{Code, Status};
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
     Compact(CompactionRequest),
+    HashKv(HashKvRequest),
+    Alarm(AlarmRequest),
     /// Watch from some revision on until everything so far is told.
     Watch(WatchCreateRequest),
     /// Begin to watch. What happens from here on is compared at the next [`Command::Unfollow`].
@@ -32,6 +35,8 @@ pub(crate) enum Answer {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compact(CompactionResponse),
+    HashKv(HashKvResponse),
+    Alarm(AlarmResponse),
     Watched(Watched),
     Refused(Code, String),
     /// Nothing to compare.
@@ -71,6 +76,8 @@ impl Command {
             Self::DeleteRange(_) => "DeleteRange",
             Self::Txn(_) => "Txn",
             Self::Compact(_) => "Compact",
+            Self::HashKv(_) => "HashKV",
+            Self::Alarm(_) => "Alarm",
             Self::Watch(_) => "Watch",
             Self::Follow(_) => "Follow",
             Self::Unfollow => "Unfollow",
@@ -99,6 +106,8 @@ impl Answer {
             Self::DeleteRange(answer) => &answer.header,
             Self::Txn(answer) => &answer.header,
             Self::Compact(answer) => &answer.header,
+            Self::HashKv(answer) => &answer.header,
+            Self::Alarm(answer) => &answer.header,
             Self::Watched(_) | Self::Refused(..) | Self::Nothing => return None,
         };
         header.as_ref().map(|header| header.revision)

@@ -11,6 +11,7 @@ use proto::etcd::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 use proto::etcd::mvccpb::KeyValue;
+use tonic::Code;
 
 use crate::command::{Answer, Command};
 
@@ -35,6 +36,10 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         name: "the previous value of an event at the compacted revision",
         covers: has_more_previous,
     },
+    Exception {
+        name: "`HashKV` of a revision that was compacted at",
+        covers: is_kept_hash,
+    },
 ];
 
 /// Whether Holdfast differs only in previous values at the revision that a watch begins with.
@@ -52,6 +57,24 @@ fn has_more_previous(command: &Command, etcd: &Answer, holdfast: &Answer) -> boo
         }
     }
     without == *etcd
+}
+
+/// Whether etcd answers with a hash that it made at a compaction, of what there was before it.
+fn is_kept_hash(command: &Command, etcd: &Answer, holdfast: &Answer) -> bool {
+    let (Command::HashKv(request), Answer::HashKv(etcd)) = (command, etcd) else {
+        return false;
+    };
+    if etcd.hash_revision != request.revision {
+        return false;
+    }
+    match holdfast {
+        // Of revision 0, which else means the newest, if ever that was compacted at.
+        Answer::HashKv(holdfast) => {
+            request.revision == 0 || holdfast.compact_revision == request.revision
+        }
+        Answer::Refused(code, _) => *code == Code::OutOfRange,
+        _ => false,
+    }
 }
 
 /// How two answers compare.
@@ -89,6 +112,8 @@ fn settle(command: &Command, answer: &mut Answer) {
         (_, Answer::Put(answer)) => settle_header(&mut answer.header),
         (_, Answer::DeleteRange(answer)) => settle_header(&mut answer.header),
         (_, Answer::Compact(answer)) => settle_header(&mut answer.header),
+        (_, Answer::HashKv(answer)) => settle_header(&mut answer.header),
+        (_, Answer::Alarm(answer)) => settle_header(&mut answer.header),
         _ => {}
     }
 }

@@ -1,8 +1,12 @@
 //! Random commands: few keys, so that they meet, and every option with the values at which behaviour turns.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use proto::etcd::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcd::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, WatchCreateRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
+    WatchCreateRequest,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -31,6 +35,8 @@ pub(crate) struct Generator {
     /// The oldest one that can be read.
     pub(crate) compacted: i64,
     is_following: bool,
+    /// Alarms that are raised, by member and kind.
+    alarms: BTreeSet<(u64, i32)>,
 }
 
 impl Generator {
@@ -40,6 +46,7 @@ impl Generator {
             revision: 1,
             compacted: 0,
             is_following: false,
+            alarms: BTreeSet::new(),
         }
     }
 
@@ -52,19 +59,39 @@ impl Generator {
         match command {
             Command::Follow(_) => self.is_following = true,
             Command::Unfollow => self.is_following = false,
+            Command::Alarm(request) => {
+                let alarm = (request.member_id, request.alarm);
+                match request.action() {
+                    AlarmAction::Activate if request.alarm != 0 => {
+                        self.alarms.insert(alarm);
+                    }
+                    AlarmAction::Deactivate => {
+                        self.alarms.remove(&alarm);
+                    }
+                    _ => {}
+                }
+            }
             _ => {}
         }
     }
 
     pub(crate) fn command(&mut self) -> Command {
+        // Under an alarm nearly everything is refused, so none lasts long.
+        if !self.alarms.is_empty() && self.chance(10) {
+            return Command::Alarm(self.disarm());
+        }
         match self.random.random_range(0..1000) {
             0..330 => Command::Range(self.range()),
             330..410 => Command::RangeStream(self.range_stream()),
             410..620 => Command::Put(self.put()),
             620..700 => Command::DeleteRange(self.delete_range()),
-            700..980 => Command::Txn(self.txn()),
-            980..990 => Command::Compact(self.compact()),
-            990..995 => Command::Watch(self.watch()),
+            700..960 => Command::Txn(self.txn()),
+            960..970 => Command::Compact(self.compact()),
+            970..980 => Command::HashKv(HashKvRequest {
+                revision: self.revision(),
+            }),
+            980..989 => Command::Alarm(self.alarm()),
+            989..994 => Command::Watch(self.watch()),
             _ if self.is_following => Command::Unfollow,
             _ => Command::Follow(self.follow()),
         }
@@ -270,8 +297,8 @@ impl Generator {
             45..55 => current,
             55..65 => compacted + 1,
             65..75 => compacted,
-            75..80 => compacted - 1,
-            80..85 => 0,
+            75..84 => compacted - 1,
+            84 => 0,
             85..90 => -1,
             90..95 => current + 1,
             95..98 => i64::MAX,
@@ -280,6 +307,30 @@ impl Generator {
         CompactionRequest {
             revision,
             physical: self.chance(30),
+        }
+    }
+
+    /// To ask for, to raise or to clear an alarm. Raising one of an unknown kind would end etcd.
+    fn alarm(&mut self) -> AlarmRequest {
+        let action = self.random.random_range(0..3);
+        let kinds = if action == AlarmAction::Activate as i32 {
+            i32::from(self.chance(80))..3
+        } else {
+            0..4
+        };
+        AlarmRequest {
+            action,
+            member_id: self.random.random_range(0..3),
+            alarm: self.random.random_range(kinds),
+        }
+    }
+
+    fn disarm(&mut self) -> AlarmRequest {
+        let (member_id, alarm) = *self.alarms.first().unwrap();
+        AlarmRequest {
+            action: AlarmAction::Deactivate.into(),
+            member_id,
+            alarm,
         }
     }
 

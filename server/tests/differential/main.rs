@@ -9,8 +9,10 @@
     reason = "a test says by panicking what went wrong, and prints what it saw"
 )]
 
+mod checklist;
 mod command;
 mod compare;
+mod edges;
 mod generate;
 #[path = "../node/mod.rs"]
 mod node;

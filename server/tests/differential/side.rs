@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use client::Client;
 use proto::etcd::etcdserverpb::kv_client::KvClient;
+use proto::etcd::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcd::etcdserverpb::watch_request::RequestUnion;
 use proto::etcd::etcdserverpb::{
     RangeRequest, RangeResponse, RangeStreamResponse, WatchCreateRequest, WatchProgressRequest,
@@ -25,6 +26,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 pub(crate) struct Side {
     client: Client,
     kv: KvClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
     followed: Option<Open>,
 }
 
@@ -40,12 +42,18 @@ struct Open {
 
 impl Side {
     pub(crate) fn new(client: Client) -> Self {
-        let kv = client.kv();
+        let (kv, maintenance) = (client.kv(), client.maintenance());
         Self {
             client,
             kv,
+            maintenance,
             followed: None,
         }
+    }
+
+    /// The connection, for calls that are no commands.
+    pub(crate) fn channel(&self) -> Channel {
+        self.client.channel()
     }
 
     /// Sends a command and waits for its answer.
@@ -59,6 +67,12 @@ impl Side {
             Command::Txn(request) => Answer::of(self.kv.txn(request).await, Answer::Txn),
             Command::Compact(request) => {
                 Answer::of(self.kv.compact(request).await, Answer::Compact)
+            }
+            Command::HashKv(request) => {
+                Answer::of(self.maintenance.hash_kv(request).await, Answer::HashKv)
+            }
+            Command::Alarm(request) => {
+                Answer::of(self.maintenance.alarm(request).await, Answer::Alarm)
             }
             Command::RangeStream(request) => self.range_stream(request).await,
             Command::Watch(request) => {

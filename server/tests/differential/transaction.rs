@@ -31,8 +31,8 @@ impl Generator {
         } else {
             self.txn_at(&mut plan, 0)
         };
-        if has_open_delete(&txn) {
-            disarm(&mut txn);
+        if has_put(&txn) {
+            close_deletes(&mut txn);
         }
         txn
     }
@@ -178,26 +178,25 @@ impl Generator {
     }
 }
 
-/// Whether a transaction deletes everything from a key on.
-fn has_open_delete(txn: &TxnRequest) -> bool {
+fn has_put(txn: &TxnRequest) -> bool {
     let mut ops = txn.success.iter().chain(&txn.failure);
     ops.any(|op| match &op.request {
-        Some(Request::RequestDeleteRange(request)) => &*request.range_end == b"\0",
-        Some(Request::RequestTxn(txn)) => has_open_delete(txn),
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(txn)) => has_put(txn),
         _ => false,
     })
 }
 
-/// Takes out what etcd does not survive: such a delete may take the key away of which a put then wants to keep the
-/// value. It panics, and again at each start. `docs/compatibility.md` tells what Holdfast does.
-fn disarm(txn: &mut TxnRequest) {
+/// Gives deletes without an end one behind all keys. etcd's check for keys written twice takes an open end for the
+/// plain end that it looks like, so a put behind such a delete passes. If the put wants to keep the value that was
+/// deleted, etcd panics; if its revision is compacted at, etcd removes what the put wrote, and panics when it is read.
+fn close_deletes(txn: &mut TxnRequest) {
     for op in txn.success.iter_mut().chain(&mut txn.failure) {
         match &mut op.request {
-            Some(Request::RequestPut(request)) => {
-                request.ignore_value = false;
-                request.ignore_lease = false;
+            Some(Request::RequestDeleteRange(request)) if &*request.range_end == b"\0" => {
+                request.range_end = Bytes::from_static(b"\xff\xff\xff\xff");
             }
-            Some(Request::RequestTxn(txn)) => disarm(txn),
+            Some(Request::RequestTxn(txn)) => close_deletes(txn),
             _ => {}
         }
     }
