@@ -81,9 +81,9 @@ unit: setup etcd
 
 # Faults built in on purpose, each of which a test must catch; see store/src/mutant.rs.
 mutants: setup
-	cargo test --locked -p holdfast-jepsen --features mutants --test mutants -- --nocapture
+	cargo test --locked -p holdfast-jepsen -p holdfast-store --features holdfast-jepsen/mutants --test mutants -- --nocapture
 
-test: lint unit
+test: lint unit mutants
 
 bench: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches

@@ -17,6 +17,7 @@ use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::hash::{self, KvHash};
 use crate::history::{self, History};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::chosen::Chosen;
 use crate::mvcc::index::Index;
 use crate::mvcc::pace::Pace;
@@ -80,7 +81,7 @@ impl Reader {
     /// Everything that compaction gives up meanwhile stays on disk, so a pin is for as long as a read takes.
     pub fn pin(&self, revision: i64) -> Result<Pin, Refusal> {
         let (pin, compacted) = self.pin_from(revision);
-        if revision < compacted {
+        if revision < compacted - i64::from(mutant::is_on(Mutant::CompactedOffByOne)) {
             return Err(Refusal::Compacted {
                 requested: revision,
                 compacted,

@@ -6,6 +6,9 @@ use proto::etcd::mvccpb;
 
 use super::*;
 
+#[path = "../../../../store/tests/fuzz/mod.rs"]
+mod fuzz;
+
 fn pool() -> DescriptorPool {
     DescriptorPool::decode(proto::DESCRIPTORS).unwrap()
 }
@@ -257,4 +260,44 @@ fn bytes_that_are_no_message_are_an_error() {
     for encoded in [&b"\x0a\x05ab"[..], b"\x0b", b"\x08\x01", &[0xff; 30]] {
         assert!(write::message(&descriptor("RangeResponse"), encoded, &mut json).is_err());
     }
+}
+
+#[test]
+fn json_of_any_kind_is_read_or_refused() {
+    let descriptors = ["RangeRequest", "TxnRequest", "WatchRequest"].map(descriptor);
+    fuzz::fuzz("json", 50_000, |input| {
+        let end = read::first_value(input).ok().flatten();
+        assert!(end.is_none_or(|end| end <= input.len()));
+        let mut given = 0;
+        for descriptor in &descriptors {
+            let Ok(message) = read::message(descriptor, input) else {
+                continue;
+            };
+            // What is read can be written, and is then the same.
+            let encoded = message.encode_to_vec();
+            let mut json = Vec::new();
+            if write::message(descriptor, &encoded, &mut json).is_ok() {
+                let again = read::message(descriptor, &json).unwrap();
+                assert_eq!(again.encode_to_vec(), encoded);
+            }
+            given += encoded.len() + json.len();
+        }
+        given / 8
+    });
+}
+
+#[test]
+fn bytes_of_any_kind_are_written_as_json_or_refused() {
+    let descriptors = ["RangeRequest", "TxnRequest"].map(descriptor);
+    fuzz::fuzz("request", 50_000, |input| {
+        let mut given = 0;
+        for descriptor in &descriptors {
+            let mut json = Vec::new();
+            if write::message(descriptor, input, &mut json).is_ok() {
+                serde_json::from_slice::<serde::de::IgnoredAny>(&json).unwrap();
+            }
+            given += json.len();
+        }
+        given / 16
+    });
 }
