@@ -12,7 +12,8 @@ mod value;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::logging;
+use crate::auto_compact::Retention;
+use crate::{logging, sweep};
 
 use self::{
     flags::Standing,
@@ -123,6 +124,10 @@ pub struct Config {
     pub keepalive_timeout: Duration,
     /// The largest database, as reported in metrics and status.
     pub quota_backend_bytes: i64,
+    /// How much history is kept; none keeps it until somebody compacts.
+    pub auto_compaction: Option<Retention>,
+    /// How fast compacted history is removed.
+    pub sweep: sweep::Options,
     /// Requests slower than this are logged.
     pub slow_request: Duration,
     /// How often an idle watcher that asked for it hears of progress.
@@ -325,6 +330,37 @@ fn optional(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
+/// As etcd reads it: a bare number is hours or revisions, by the mode, and anything else a duration.
+fn auto_compaction(values: &Values) -> Result<Option<Retention>, ConfigError> {
+    let text = values.text("auto-compaction-retention");
+    let refuse = |expected: &str| {
+        Err(ConfigError::Invalid(format!(
+            "--auto-compaction-retention is {text:?}, but it must be {expected}; 0 turns it off"
+        )))
+    };
+    let number = text.parse::<u32>().ok();
+    if values.text("auto-compaction-mode") == "revision" {
+        return match text.parse::<i64>() {
+            Ok(0) => Ok(None),
+            Ok(revisions) if revisions > 0 => Ok(Some(Retention::Revisions(revisions))),
+            _ => refuse("a number of revisions, because --auto-compaction-mode is revision"),
+        };
+    }
+    let period = match number {
+        Some(hours) => Some(Duration::from_secs(3600) * hours),
+        None => value::duration(text),
+    };
+    match period {
+        Some(Duration::ZERO) => Ok(None),
+        Some(period) if period < SHORTEST_RETENTION => refuse("a second or more"),
+        Some(period) => Ok(Some(Retention::Time(period))),
+        None => refuse("a number of hours or a duration such as 30m or 24h"),
+    }
+}
+
+/// What is compacted more often than this, nobody could watch.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(1);
+
 impl Default for Config {
     /// What `holdfast` alone means.
     fn default() -> Self {
@@ -402,6 +438,18 @@ impl Config {
                 quota => quota,
             },
             slow_request: values.duration("warning-unary-request-duration"),
+            auto_compaction: auto_compaction(values)?,
+            sweep: sweep::Options {
+                // etcd takes zero for its default, too.
+                batch_limit: match values.number("compaction-batch-limit") {
+                    0 => sweep::Options::default().batch_limit,
+                    limit => limit,
+                },
+                pause: match values.duration("compaction-sleep-interval") {
+                    Duration::ZERO => sweep::Options::default().pause,
+                    pause => pause,
+                },
+            },
             watch_progress_interval: values.duration("watch-progress-notify-interval"),
             has_extensive_metrics: values.text("metrics") == "extensive",
             client_shards: match values.number("client-shards") {

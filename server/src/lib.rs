@@ -4,6 +4,7 @@
 //! RocksDB in `store` alone, etcd's error texts in `etcd/error.rs` alone.
 
 pub mod admission;
+pub mod auto_compact;
 pub mod config;
 pub mod data_dir;
 pub mod disk_space;
@@ -21,6 +22,7 @@ pub mod raft;
 pub mod shard;
 pub mod snapshot;
 pub mod start;
+pub mod sweep;
 pub mod watch;
 
 pub use config::Config;

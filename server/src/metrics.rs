@@ -7,6 +7,8 @@ mod grpc;
 mod process;
 mod timed;
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
@@ -85,6 +87,18 @@ pub struct Metrics {
     pub current_revision: IntGauge,
     /// The oldest revision that can be read.
     pub compact_revision: IntGauge,
+    /// Versions that compaction has removed from this member's disk.
+    pub compaction_keys: IntCounter,
+    /// When a sweep ended last, in seconds since 1970.
+    pub compaction_last: IntGauge,
+    /// How long the steps of sweeps took.
+    pub compaction_pause: Histogram,
+    /// How long whole sweeps took.
+    pub compaction_total: Histogram,
+    /// The revision before which superseded versions may be dropped.
+    pub compaction_horizon: IntGauge,
+    /// The revision before which everything is removed.
+    pub compaction_swept: IntGauge,
 
     /// Puts carried out.
     pub puts: IntCounter,
@@ -244,6 +258,32 @@ impl Metrics {
                 "etcd_debugging_mvcc_compact_revision",
                 "The oldest readable revision.",
             ),
+            compaction_keys: new.counter(
+                "etcd_debugging_mvcc_db_compaction_keys_total",
+                "Versions that compaction has removed.",
+            ),
+            compaction_last: new.gauge(
+                "etcd_debugging_mvcc_db_compaction_last",
+                "When the last compaction ended, in seconds since 1970.",
+            ),
+            compaction_pause: new.histogram_of(
+                "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+                "How long the steps of compactions took.",
+                exponential(1.0, 12),
+            ),
+            compaction_total: new.histogram_of(
+                "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+                "How long compactions took.",
+                exponential(100.0, 14),
+            ),
+            compaction_horizon: new.gauge(
+                "holdfast_compaction_horizon",
+                "The revision before which superseded versions may be dropped: compacted, durably so, and read by nobody.",
+            ),
+            compaction_swept: new.gauge(
+                "holdfast_compaction_swept",
+                "The revision before which everything compacted is removed.",
+            ),
             puts: new.counter("etcd_mvcc_put_total", "Puts carried out by this member."),
             ranges: new.counter(
                 "etcd_mvcc_range_total",
@@ -325,6 +365,18 @@ impl Metrics {
         );
     }
 
+    /// Notes a step of a sweep.
+    pub(crate) fn compaction_swept(&self, removed: usize, took: Duration) {
+        self.compaction_keys.inc_by(removed as u64);
+        self.compaction_pause.observe(took.as_secs_f64() * 1e3);
+    }
+
+    /// Notes the end of a sweep.
+    pub(crate) fn compaction_ended(&self, took: Duration, wall_ms: u64) {
+        self.compaction_total.observe(took.as_secs_f64() * 1e3);
+        set(&self.compaction_last, wall_ms / 1000);
+    }
+
     /// Sets what brings the gauges up to date when they are read.
     pub fn refresh_with(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
         *self.refresh.lock() = Some(Box::new(refresh));
@@ -397,8 +449,12 @@ impl Registered<'_> {
 
     /// With the buckets of etcd's disk histograms: 1 ms to 8 s.
     fn histogram(&self, name: &str, help: &str) -> Histogram {
+        self.histogram_of(name, help, exponential(0.001, 14))
+    }
+
+    fn histogram_of(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
         self.add(Histogram::with_opts(
-            HistogramOpts::new(name, help).buckets(exponential(0.001, 14)),
+            HistogramOpts::new(name, help).buckets(buckets),
         ))
     }
 

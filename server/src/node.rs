@@ -18,6 +18,7 @@ use store::{Answer, Reader, Refusal, StateEngine, View};
 use crate::admission::{Admission, Verdict};
 use crate::metrics::Metrics;
 use crate::raft::Core;
+use crate::sweep::Sweeps;
 use crate::watch::Hub;
 
 /// On whose behalf and until when: the context of every call.
@@ -240,6 +241,19 @@ impl Node {
     pub async fn read_barrier(&self, call: &Call) -> Result<(), CallError> {
         let core = &self.inner.core;
         core.reads.submit(core.clock.now(), call.timeout)?.await
+    }
+
+    /// Returns once this member has removed from its disk what a compaction to `revision` gave up, and will not see it
+    /// again after a crash; what reads that run still need is not waited for.
+    pub async fn swept(&self, revision: i64, timeout: Option<Duration>) -> Result<(), CallError> {
+        let core = &self.inner.core;
+        let until = timeout.map(|timeout| core.clock.now() + timeout);
+        core.sweeps.wait_for(revision, until).await
+    }
+
+    /// How far what is compacted is removed.
+    pub fn sweeps(&self) -> &Sweeps {
+        &self.inner.core.sweeps
     }
 
     /// Lock-free access to the applied state.

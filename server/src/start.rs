@@ -349,6 +349,8 @@ fn start_node(
             u64::MAX
         },
         keep_log_bytes: KEEP_LOG_BYTES,
+        sweep: config.sweep,
+        auto_compaction: config.auto_compaction,
         machine,
         engine,
         log: log.clone(),
@@ -484,6 +486,8 @@ fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
         metrics::set(&metrics.keys, view.index.len() as u64);
         metrics.current_revision.set(view.revision);
         metrics.compact_revision.set(view.compact_revision);
+        metrics.compaction_horizon.set(node.sweeps().horizon());
+        metrics.compaction_swept.set(node.sweeps().swept());
         metrics::set(
             &metrics.memory.with_label_values(&["values"]),
             view.cached_bytes as u64,

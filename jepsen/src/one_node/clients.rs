@@ -16,6 +16,7 @@ use proto::etcd::etcdserverpb::{
 };
 use rand::RngExt;
 use server::node::{Call, CallError, Node};
+use store::engine::memory::MemoryEngine;
 use store::{Answer, Reader, Record, Refusal};
 
 use crate::ledger::{Change, Ledger, Operation, OperationId, Outcome, Version, Violation};
@@ -289,6 +290,16 @@ pub(super) async fn flusher(node: Node) {
         Simulation::sleep(Duration::from_micros(rng.random_range(100..=longest))).await;
         // A failure is the node's to notice, on its next write.
         node.engine().flush().ok();
+    }
+}
+
+/// The engine rewrites its files when it likes, some of them at a time, and drops what it may.
+pub(super) async fn rewriter(engine: Arc<MemoryEngine>) {
+    let mut rng = Simulation::thread_rng();
+    loop {
+        Simulation::sleep(Duration::from_micros(rng.random_range(100..50_000))).await;
+        let share = rng.random_range(0.2..1.0);
+        engine.compact(&mut |_| rng.random_bool(share));
     }
 }
 

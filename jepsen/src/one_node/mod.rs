@@ -402,6 +402,8 @@ impl World {
             self.simulation
                 .spawn_in(group, clients::flusher(node.clone())),
         );
+        let rewriter = clients::rewriter(Arc::clone(&self.engine));
+        drop(self.simulation.spawn_in(group, rewriter));
     }
 
     fn has_stopped(&self, node: &Node) -> bool {
@@ -550,6 +552,12 @@ async fn start(
         heartbeat: Duration::from_millis(100),
         flush_log_bytes: settings.flush_log_bytes,
         keep_log_bytes: settings.keep_log_bytes,
+        // Small steps, so that a life ends within a sweep.
+        sweep: server::sweep::Options {
+            batch_limit: 7,
+            ..server::sweep::Options::default()
+        },
+        auto_compaction: None,
         machine,
         engine,
         log,

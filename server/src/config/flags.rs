@@ -142,8 +142,8 @@ pub(crate) const NODE: &[Flag] = flags! {
     "grpc-keepalive-interval" Duration, "2h" Works "How often an idle client connection is pinged; 0 turns it off.";
     "grpc-keepalive-timeout" Duration, "20s" Works "How long the answer to that ping may take.";
     "quota-backend-bytes" Number(i64::MIN, MAX), "0" Works "The largest database; 0 means 2 GiB, negative no limit. Beyond it, NOSPACE stops writes.";
-    "auto-compaction-mode" Choice(&["periodic", "revision"]), "periodic" NoEffect "What --auto-compaction-retention counts.";
-    "auto-compaction-retention" Text, "0" NoEffect "How much history to keep; compact by hand (etcdctl compact) for now.";
+    "auto-compaction-mode" Choice(&["periodic", "revision"]), "periodic" Works "What --auto-compaction-retention counts: time or revisions.";
+    "auto-compaction-retention" Text, "0" Works "History to keep: hours or a duration such as 30m, or revisions, by the mode; 0 keeps all.";
 
     [Monitoring]
     "log-level" Choice(&["debug", "info", "warn", "error", "panic", "fatal"]), "info" Works "The least important lines to log.";
@@ -214,8 +214,8 @@ pub(crate) const NODE: &[Flag] = flags! {
     "raft-write-timeout" Duration, "5s" NoEffect "Timeout of writing to a peer.";
     "corrupt-check-time" Duration, "0s" NoEffect "How often members compare their data.";
     "compact-hash-check-time" Duration, "1m" NoEffect "How often members compare what they compacted.";
-    "compaction-batch-limit" Number(0, MAX), "1000" NoEffect "Revisions deleted in one step of a compaction.";
-    "compaction-sleep-interval" Duration, "10ms" NoEffect "Rest between two such steps.";
+    "compaction-batch-limit" Number(0, MAX), "1000" Works "Changes that one step of a compaction looks at.";
+    "compaction-sleep-interval" Duration, "10ms" Works "Rest between two such steps.";
     "downgrade-check-time" Duration, "5s" NoEffect "How often a downgrade's progress is checked.";
     "unsafe-no-fsync" Bool, "false" NoEffect "Skip fsync. Holdfast never does.";
 

@@ -509,3 +509,37 @@ fn the_memory_budget_is_the_sum_of_its_parts() {
     }
     assert_eq!(MemoryBudget::split(1 << 20), None);
 }
+
+#[test]
+fn retention_is_hours_or_a_duration_or_revisions_by_the_mode() {
+    let retention = |arguments: &[&str]| read(arguments, &[]).unwrap().auto_compaction;
+    let text = |text: &str| format!("--auto-compaction-retention={text}");
+    let hours = |hours: u64| Some(Retention::Time(Duration::from_secs(3600 * hours)));
+    assert_eq!(retention(&[]), None);
+    for (given, expected) in [
+        ("0", None),
+        ("0s", None),
+        ("8", hours(8)),
+        ("24h", hours(24)),
+        ("1h30m", Some(Retention::Time(Duration::from_secs(5400)))),
+    ] {
+        assert_eq!(retention(&[&text(given)]), expected, "{given}");
+    }
+    let mode = "--auto-compaction-mode=revision";
+    assert_eq!(retention(&[mode, &text("0")]), None);
+    let revisions = Some(Retention::Revisions(1000));
+    assert_eq!(retention(&[mode, &text("1000")]), revisions);
+    for arguments in [
+        &[&*text("soon")][..],
+        &[&text("-1")],
+        &[&text("500ms")],
+        &[mode, &text("1h")],
+        &[mode, &text("-5")],
+    ] {
+        let refusal = refusal(arguments);
+        assert!(
+            refusal.contains("--auto-compaction-retention is"),
+            "{refusal}"
+        );
+    }
+}

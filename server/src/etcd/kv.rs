@@ -243,13 +243,14 @@ pub(super) async fn txn(
     Ok(outcome)
 }
 
-/// Answers `Compact`. The logical compaction is done when the answer goes out; `physical` has nothing to wait for,
-/// because what is compacted can no longer be read from then on.
+/// Answers `Compact`. What is compacted can no longer be read from then on; with `physical` it is off this member's
+/// disk, too, for which the client may wait as long as it likes.
 pub(super) async fn compact(
     service: &Service,
     context: &Context,
     request: CompactionRequest,
 ) -> Result<Outcome, Status> {
+    let CompactionRequest { revision, physical } = request;
     let Answer::Compact(mut answer) = service
         .node
         .propose(&context.call, Op::Compact(request))
@@ -258,6 +259,16 @@ pub(super) async fn compact(
         return Err(mismatch());
     };
     complete(service, &mut answer.header);
+    if physical {
+        let left = |timeout: Duration| timeout.saturating_sub(context.elapsed());
+        let swept = service
+            .node
+            .swept(revision, context.client_timeout.map(left));
+        swept.await.map_err(|error| match error {
+            CallError::Timeout => error::DEADLINE_EXCEEDED,
+            other => other.into(),
+        })?;
+    }
     let outcome = Outcome::of_message(&answer);
     context.watch_slow(service, "Compact", None, outcome.sent, || Subject {
         key: &[],

@@ -129,6 +129,8 @@ pub(crate) struct Context {
     peer: SocketAddr,
     /// The client's deadline is the one that counts.
     is_client_deadline: bool,
+    /// The client's deadline, if it has one.
+    client_timeout: Option<Duration>,
 }
 
 /// What a handler gives back.
@@ -384,6 +386,7 @@ impl Service {
             started: Instant::now(),
             peer: peer.address,
             is_client_deadline: client_timeout.is_some_and(|timeout| timeout < own_timeout),
+            client_timeout,
         };
         Ok((context, message))
     }

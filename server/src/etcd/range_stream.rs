@@ -353,7 +353,7 @@ mod tests {
     use prost::Message;
     use proto::command::command::Op;
     use proto::command::{Batch, Command};
-    use proto::etcd::etcdserverpb::{DeleteRangeRequest, PutRequest};
+    use proto::etcd::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
     use store::engine::memory::MemoryEngine;
     use store::{BATCH_FORMAT, Entry, FEATURE_LEVEL, LogId, Machine, Payload};
 
@@ -456,6 +456,50 @@ mod tests {
             ..all()
         };
         assert_eq!(pages(&machine, &counted), Vec::<Vec<Record>>::new());
+    }
+
+    #[test]
+    fn a_stream_that_runs_goes_on_over_a_compaction() {
+        let mut machine = machine(std::iter::repeat_n(400_000, 9));
+        let reader = machine.reader();
+        let past = reader.view().revision;
+        apply(
+            &mut machine,
+            vec![Op::DeleteRange(DeleteRangeRequest {
+                key: "k00004".into(),
+                ..DeleteRangeRequest::default()
+            })],
+        );
+        let request = RangeRequest {
+            revision: past,
+            ..all()
+        };
+        let mut pages = Pages::new(&reader, reader.view(), request.clone())
+            .unwrap()
+            .unwrap();
+        let mut read = pages.read(&reader).unwrap().unwrap();
+        apply(
+            &mut machine,
+            vec![Op::Compact(CompactionRequest {
+                revision: past + 1,
+                physical: false,
+            })],
+        );
+        reader.engine().flush().unwrap();
+        let mut sweep = store::Sweep::new(reader.clone());
+        assert_eq!(sweep.raise_horizon().unwrap(), past);
+        while !sweep.step(1000).unwrap().is_done {}
+        reader.engine().compact_all().unwrap();
+        while pages.left > 0 {
+            read.extend(pages.read(&reader).unwrap().unwrap());
+        }
+        assert_eq!(read.len(), 9);
+        assert!(matches!(
+            Pages::new(&reader, reader.view(), request).unwrap(),
+            Err(Refusal::Compacted { .. })
+        ));
+        drop(pages);
+        assert_eq!(sweep.raise_horizon().unwrap(), past + 1);
     }
 
     #[test]

@@ -83,6 +83,16 @@ impl<E: StateEngine> StateEngine for TimedEngine<E> {
         self.engine.scan(family, from, to, visit)
     }
 
+    fn scan_once(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        self.engine.scan_once(family, from, to, visit)
+    }
+
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let timer = self.metrics.backend_commit.start_timer();
         let result = self.patiently(|| self.engine.write(batch));

@@ -94,6 +94,8 @@ pub struct ApplyWorker {
     machine: Machine,
     core: Arc<Core>,
     queue: Arc<Queue<Job>>,
+    /// The oldest readable revision, as the sweep was told.
+    compacted: i64,
     /// Not all values that memory has room for are in memory yet.
     is_warming: bool,
 }
@@ -107,6 +109,7 @@ impl ApplyWorker {
                 machine,
                 core,
                 queue: queue.clone(),
+                compacted: -1,
                 is_warming: true,
             },
             Jobs { queue },
@@ -117,6 +120,11 @@ impl ApplyWorker {
         let outcome = self.machine.apply(entries)?;
         self.core
             .set_applied(self.machine.applied(), self.machine.membership());
+        let compacted = self.core.reader.view().compact_revision;
+        if compacted != self.compacted {
+            self.compacted = compacted;
+            self.core.sweeps.compacted(compacted);
+        }
         self.core.answer(outcome.answers);
         if !outcome.changes.is_empty() {
             self.core.hub.publish(outcome.changes);

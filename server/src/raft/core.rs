@@ -18,6 +18,7 @@ use crate::exec::Clock;
 use crate::metrics::Metrics;
 use crate::node::{CallError, Proposed};
 use crate::shard::Bulk;
+use crate::sweep::Sweeps;
 use crate::watch::Hub;
 
 /// Shared by the services, the proposer, the apply worker and the raft adapters.
@@ -33,6 +34,7 @@ pub struct Core {
     pub(crate) admission: Arc<Admission>,
     pub(crate) proposals: Proposals,
     pub(crate) reads: Reads,
+    pub(crate) sweeps: Sweeps,
     pending: Mutex<BTreeMap<u64, Pending>>,
     /// Position and membership as of the last applied entry.
     applied: Mutex<(Option<LogId>, StoredMembership)>,
@@ -83,6 +85,7 @@ impl Core {
             admission: parts.admission,
             proposals: Proposals::default(),
             reads: Reads::default(),
+            sweeps: Sweeps::default(),
             pending: Mutex::default(),
             applied_index: AtomicU64::new(parts.applied.0.map_or(0, |id| id.index)),
             applied: Mutex::new(parts.applied),

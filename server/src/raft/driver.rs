@@ -19,9 +19,11 @@ use super::network::Peers;
 use super::state_machine::StateMachine;
 use super::{Core, RaftOf, proposer, reads};
 use crate::admission::Admission;
+use crate::auto_compact::{self, Retention};
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
 use crate::node::{BoxFuture, Call, CallError, Control, Node, NodeStatus};
+use crate::sweep::{self, SweepWorker};
 use crate::watch::Hub;
 
 /// How often the node looks for calls whose time is up and for a log that grew too long.
@@ -45,6 +47,10 @@ pub struct NodeOptions {
     pub flush_log_bytes: u64,
     /// Log kept behind the last flush, for members that are away for a while.
     pub keep_log_bytes: u64,
+    /// How fast compacted history is removed.
+    pub sweep: sweep::Options,
+    /// How much history is kept without being asked; none keeps it all.
+    pub auto_compaction: Option<Retention>,
     /// The state.
     pub machine: Machine,
     /// Where the state is kept.
@@ -161,6 +167,8 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         .start("wal", Box::new(LogWork(options.log_worker)));
     options.exec.start("apply", Box::new(apply));
     options.exec.start("flush", Box::new(flush));
+    let sweep = SweepWorker::new(core.clone(), options.sweep);
+    options.exec.start("sweep", Box::new(sweep));
 
     let config = config(
         options.cluster_id,
@@ -231,6 +239,14 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     let clock = core.clock.clone();
     let node = Node::new(core, driver);
     wait_until_serving::<R>(&node, &*clock).await?;
+    if let Some(retention) = options.auto_compaction {
+        drop(R::spawn(auto_compact::run(
+            node.clone(),
+            clock,
+            retention,
+            |time| R::sleep(time),
+        )));
+    }
     Ok(node)
 }
 
@@ -453,6 +469,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
                 tracing::warn!(%error, "consensus did not end cleanly");
             }
             core.fail_all(&CallError::Stopped);
+            core.sweeps.close();
             // So that the next start replays nothing.
             jobs.flush().await;
             jobs.close();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::RangeRequest;
@@ -333,6 +334,25 @@ fn what_a_running_read_needs_stays_until_it_ends() {
             [(b"c".to_vec(), 7, None)].into()
         );
     });
+}
+
+#[test]
+fn a_view_held_for_the_next_page_does_not_hold_back_a_compaction() {
+    let mut machine = Machine::open(Arc::new(MemoryEngine::new()), Options::default()).unwrap();
+    let reader = machine.reader();
+    apply(&mut machine, vec![Op::Put(put("a", "1"))]);
+    apply(&mut machine, vec![Op::Put(put("b", "1"))]);
+    let request = RangeRequest {
+        limit: 2,
+        ..everything()
+    };
+    reader.note_page(&reader.view(), &request, true, Duration::ZERO);
+    apply(&mut machine, vec![Op::Put(put("a", "2")), compact(3)]);
+    reader.expire_pages(Duration::ZERO);
+    assert_eq!(reader.oldest_needed(), 3);
+    apply(&mut machine, vec![compact(4)]);
+    reader.expire_pages(Duration::ZERO);
+    assert_eq!(reader.oldest_needed(), 4);
 }
 
 #[test]
