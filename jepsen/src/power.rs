@@ -84,7 +84,7 @@ impl Disk {
             orders,
             answers,
         };
-        disk.mount()?;
+        disk.mount("rw")?;
         run(Command::new("chmod").arg("700").arg(mount))?;
         Ok(disk)
     }
@@ -101,6 +101,26 @@ impl Disk {
 
     /// Switches the disk on again: unmounted, which nobody may hinder, and mounted, which replays the journal.
     pub fn restore(&self) -> anyhow::Result<()> {
+        self.unmount()?;
+        self.mount("rw")
+    }
+
+    /// The same, but nothing may be written then.
+    pub fn restore_read_only(&self) -> anyhow::Result<()> {
+        // The journal can be replayed only into a file system that may be written.
+        self.restore()?;
+        self.unmount()?;
+        self.mount("ro")
+    }
+
+    /// Ends all writing, as the file system does when it meets an error.
+    pub fn abort(&self) -> anyhow::Result<()> {
+        run(Command::new("mount")
+            .args(["-o", "remount,abort"])
+            .arg(&self.mount))
+    }
+
+    fn unmount(&self) -> anyhow::Result<()> {
         let since = Instant::now();
         while let Err(error) = run(Command::new("umount").arg(&self.mount)) {
             if since.elapsed() > PATIENCE {
@@ -108,13 +128,12 @@ impl Disk {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.mount()
+        Ok(())
     }
 
-    fn mount(&self) -> anyhow::Result<()> {
-        let options = ["-t", "ext4", "-o", "loop,commit=300"];
+    fn mount(&self, access: &str) -> anyhow::Result<()> {
         run(Command::new("mount")
-            .args(options)
+            .args(["-t", "ext4", "-o", &format!("loop,commit=300,{access}")])
             .arg(&self.image)
             .arg(&self.mount))
     }

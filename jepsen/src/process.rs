@@ -205,7 +205,8 @@ impl Server {
         self.folder.join("server.log")
     }
 
-    fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let child = self.child.as_mut().context("the server does not run")?;
         let status = child.try_wait()?;
         if status.is_some() {

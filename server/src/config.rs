@@ -138,6 +138,8 @@ pub struct Config {
     pub client_shards: usize,
     /// How memory is split.
     pub memory: MemoryBudget,
+    /// Bytes that the scrub reads per second; 0: none.
+    pub scrub_rate: u64,
     /// What is logged, how and where.
     pub log: logging::Options,
     /// What the operator should hear about these settings.
@@ -463,6 +465,7 @@ impl Config {
                     expected: "at least 64MiB".to_owned(),
                 }
             })?,
+            scrub_rate: values.size("scrub-rate"),
             log: logging::Options::new(
                 values.text("log-level"),
                 values.text("log-format"),
@@ -536,6 +539,11 @@ impl Config {
 }
 
 impl MemoryBudget {
+    /// All parts together.
+    pub fn total(&self) -> u64 {
+        self.values + self.ring + self.memtables + self.block_cache + self.log_tail
+    }
+
     /// Splits a total; `None` if it is too small to be split.
     pub fn split(total: u64) -> Option<Self> {
         const MIB: u64 = 1 << 20;

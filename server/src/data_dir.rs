@@ -69,6 +69,9 @@ pub enum DataDirError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nobody may write there.
+    #[error("{} is on a file system that is mounted read-only; mount it writable, or choose another folder (--data-dir). A file system that became read-only by itself has met an error: look into the kernel's log first", .0.display())]
+    ReadOnly(PathBuf),
     /// Other users may change the data.
     #[error("{} may be written by other users (mode {mode:04o}); run: chmod 700 {}", path.display(), path.display())]
     TooOpen {
@@ -130,14 +133,33 @@ pub enum DataDirError {
     },
 }
 
-/// `identity.json`. Ids are in hexadecimal, as etcd prints them.
-#[derive(Serialize, Deserialize)]
+/// `identity.json`. Ids are in hexadecimal, as etcd prints them. A change of the format raises [`FORMAT`], so a field
+/// that is not known is a damaged name.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     format: u32,
     cluster_id: String,
     member_id: String,
     boot: u64,
     wal_dir: PathBuf,
+    /// Of the others. Early versions wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
+}
+
+impl Stored {
+    /// What the checksum must be: of everything but itself, as it is written.
+    fn sum(&self) -> Result<String, serde_json::Error> {
+        let fields = serde_json::to_vec(&(
+            self.format,
+            &self.cluster_id,
+            &self.member_id,
+            self.boot,
+            &self.wal_dir,
+        ))?;
+        Ok(format!("{:08x}", crc32c::crc32c(&fields)))
+    }
 }
 
 /// Where a stopped node's log is, for tools that only read. Takes no lock.
@@ -223,6 +245,7 @@ impl DataDir {
             member_id: format!("{:x}", identity.member_id),
             boot,
             wal_dir: asked,
+            checksum: None,
         };
         let mut written = write_identity(&member, &stored);
         if let Err(error) = &written
@@ -374,6 +397,7 @@ impl Restoring {
             member_id: format!("{:x}", self.identity.member_id),
             boot: 0,
             wal_dir: self.asked_wal,
+            checksum: None,
         };
         let path = self.member.join("identity.json");
         write_identity(&self.member, &stored).map_err(|error| system(&path, error))?;
@@ -529,7 +553,7 @@ fn read_identity(path: &Path) -> Result<Option<Stored>, DataDirError> {
     struct Format {
         format: u64,
     }
-    let text = match fs::read_to_string(path) {
+    let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(system(path, error)),
@@ -539,14 +563,22 @@ fn read_identity(path: &Path) -> Result<Option<Stored>, DataDirError> {
         reason: error.to_string(),
     };
     // The format comes first: a newer one may have other fields.
-    let Format { format } = serde_json::from_str(&text).map_err(damaged)?;
+    let Format { format } = serde_json::from_slice(&text).map_err(damaged)?;
     if format > u64::from(FORMAT) {
         return Err(DataDirError::NewerFormat {
             path: path.to_owned(),
             found: format,
         });
     }
-    serde_json::from_str(&text).map(Some).map_err(damaged)
+    let stored: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+    let sum = stored.sum().map_err(damaged)?;
+    if stored.checksum.as_ref().is_some_and(|found| *found != sum) {
+        return Err(DataDirError::Damaged {
+            path: path.to_owned(),
+            reason: "its checksum does not match".to_owned(),
+        });
+    }
+    Ok(Some(stored))
 }
 
 fn identity_of(path: &Path, stored: &Stored) -> Result<Identity, DataDirError> {
@@ -563,10 +595,14 @@ fn identity_of(path: &Path, stored: &Stored) -> Result<Identity, DataDirError> {
     })
 }
 
-/// Replaces the file so that a crash leaves the old one or the new one.
+/// Adds the checksum, and replaces the file so that a crash leaves the old one or the new one.
 fn write_identity(member: &Path, stored: &Stored) -> io::Result<()> {
     let temporary = member.join("identity.json.tmp");
-    let mut text = serde_json::to_vec_pretty(stored)?;
+    let stored = Stored {
+        checksum: Some(stored.sum()?),
+        ..stored.clone()
+    };
+    let mut text = serde_json::to_vec_pretty(&stored)?;
     text.push(b'\n');
     let mut file = OpenOptions::new()
         .write(true)
@@ -587,9 +623,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 fn system(path: &Path, source: io::Error) -> DataDirError {
     let path = path.to_owned();
     match source.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            DataDirError::NotWritable { path, source }
-        }
+        io::ErrorKind::PermissionDenied => DataDirError::NotWritable { path, source },
+        io::ErrorKind::ReadOnlyFilesystem => DataDirError::ReadOnly(path),
         _ => DataDirError::Io { path, source },
     }
 }

@@ -120,6 +120,13 @@ pub struct Metrics {
     /// Events queued for watchers.
     pub events: IntCounter,
 
+    /// Bytes that the scrub has read.
+    pub scrub_bytes: IntCounter,
+    /// How often the scrub has read everything.
+    pub scrub_passes: IntCounter,
+    /// When it last had.
+    pub scrub_last_pass: IntGauge,
+
     /// Sends to peers that failed, by peer.
     pub peer_sent_failures: IntCounterVec,
     /// Round trips to peers, by peer.
@@ -313,6 +320,18 @@ impl Metrics {
             events: new.counter(
                 "etcd_debugging_mvcc_events_total",
                 "Events queued for watchers.",
+            ),
+            scrub_bytes: new.counter(
+                "holdfast_scrub_bytes_total",
+                "Bytes on disk that were read and checked again in the background.",
+            ),
+            scrub_passes: new.counter(
+                "holdfast_scrub_passes_total",
+                "How often everything on disk was read and checked again.",
+            ),
+            scrub_last_pass: new.gauge(
+                "holdfast_scrub_last_pass_timestamp_seconds",
+                "When that last ended, in seconds since 1970.",
             ),
             peer_sent_failures: new.counters(
                 "etcd_network_peer_sent_failures_total",

@@ -23,10 +23,12 @@ use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::disk_space::{self, DiskSpace};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::http::{Access, Endpoints, HttpOnly, Monitoring, Web};
+use crate::limits::{self, OpenFiles};
 use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::Node;
 use crate::quota::Quota;
+use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
 use crate::{etcd, identity, logging, raft, watch};
 
@@ -96,6 +98,7 @@ pub struct Running {
     stopping: tokio::sync::watch::Sender<bool>,
     closed: Closed,
     disk: disk_space::Monitor,
+    scrub: Option<scrub::Closer>,
     /// Locked until the end.
     data_dir: DataDir,
 }
@@ -139,6 +142,9 @@ impl Running {
         }
         // What waits for space would be waited for.
         self.disk.stop();
+        if let Some(scrub) = &self.scrub {
+            scrub.close();
+        }
         self.node.shutdown().await;
         self.shards.stop();
         // The figures hold the node, and the node holds the figures.
@@ -157,6 +163,8 @@ const METRICS: usize = 2;
 /// Starts a node. On return it serves, and everything that was committed before it stopped is applied.
 pub fn start(config: Config) -> Result<Running, StartError> {
     let began = Instant::now();
+    let files = limits::open_files()?;
+    limits::address_space(config.memory.total())?;
     // Sockets first: a start that cannot serve leaves no trace. Who connects now waits until the node is ready.
     let sockets = [
         bind(&config.listen_client_urls)?,
@@ -194,10 +202,22 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         quota: Quota::new(config.quota_backend_bytes),
         space: Arc::default(),
     });
-    let (node, log, closed, segment_bytes) =
-        start_node(&config, &data_dir, &metrics, &admission, clock, exec)?;
+    let (node, log, closed, segment_bytes) = start_node(
+        &config,
+        files,
+        &data_dir,
+        &metrics,
+        &admission,
+        clock.clone(),
+        exec.clone(),
+    )?;
     let disk = watch_disk(&config, &data_dir, &node, admission, &log, segment_bytes)?;
-    keep_current(&metrics, &node, log, &config);
+    keep_current(&metrics, &node, log.clone(), &config);
+    let scrub = (config.scrub_rate > 0).then(|| {
+        let (scrub, closer) = Scrub::new(node.clone(), log, clock, config.scrub_rate);
+        exec.start("scrub", Box::new(scrub));
+        closer
+    });
     let status = node.status();
     tracing::info!(
         took_ms = millis(began),
@@ -216,13 +236,14 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let shards = Shards::start(config.client_shards)?;
     let [clients, http, monitoring] = sockets;
     let listeners = vec![
-        serve(clients, service.clone(), &shards, &config)?,
-        serve(http, Arc::new(HttpOnly(service)), &shards, &config)?,
+        serve(clients, service.clone(), &shards, &config, files)?,
+        serve(http, Arc::new(HttpOnly(service)), &shards, &config, files)?,
         serve(
             monitoring,
             Arc::new(Monitoring(endpoints)),
             &shards,
             &config,
+            files,
         )?,
     ];
     Ok(Running {
@@ -233,6 +254,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         stopping,
         closed,
         disk,
+        scrub,
         data_dir,
     })
 }
@@ -263,6 +285,7 @@ pub(crate) fn bootstrap(config: &Config) -> Result<Identity, StartError> {
 
 fn start_node(
     config: &Config,
+    files: OpenFiles,
     data_dir: &DataDir,
     metrics: &Arc<Metrics>,
     admission: &Arc<Admission>,
@@ -281,8 +304,14 @@ fn start_node(
         folder: data_dir.database().display().to_string(),
         source,
     };
-    let (engine, closed) = open_engine(&data_dir.database(), config, metrics, &admission.space)
-        .map_err(store_error)?;
+    let (engine, closed) = open_engine(
+        &data_dir.database(),
+        config,
+        files,
+        metrics,
+        &admission.space,
+    )
+    .map_err(store_error)?;
     let options = store::Options {
         value_budget_bytes: bytes(memory.values),
     };
@@ -391,6 +420,7 @@ fn watch_disk(
 fn open_engine(
     folder: &Path,
     config: &Config,
+    files: OpenFiles,
     metrics: &Arc<Metrics>,
     space: &Arc<DiskSpace>,
 ) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
@@ -398,6 +428,7 @@ fn open_engine(
     let options = RocksOptions {
         memtable_bytes: usize::try_from(config.memory.memtables).unwrap_or(usize::MAX),
         block_cache_bytes: usize::try_from(config.memory.block_cache).unwrap_or(usize::MAX),
+        open_files: files.database,
         ..RocksOptions::default()
     };
     let engine = RocksEngine::open(folder, &options)?;
@@ -409,6 +440,7 @@ fn open_engine(
 fn open_engine(
     _: &Path,
     _: &Config,
+    _: OpenFiles,
     metrics: &Arc<Metrics>,
     space: &Arc<DiskSpace>,
 ) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
@@ -440,12 +472,15 @@ fn serve<S: Serve>(
     service: Arc<S>,
     shards: &Shards,
     config: &Config,
+    files: OpenFiles,
 ) -> Result<Listeners, StartError> {
+    let defaults = listen::Options::default();
     let options = listen::Options {
+        max_connections: defaults.max_connections.min(files.connections),
         max_concurrent_streams: config.max_concurrent_streams,
         keepalive_interval: config.keepalive_interval,
         keepalive_timeout: config.keepalive_timeout,
-        ..listen::Options::default()
+        ..defaults
     };
     Ok(Listeners::start(
         sockets,

@@ -37,6 +37,33 @@ pub enum Step {
     Stop,
 }
 
+/// Where [`StateEngine::verify`] goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyFrom {
+    /// The family being read.
+    pub family: Family,
+    /// Its next key.
+    pub key: Vec<u8>,
+}
+
+impl Default for VerifyFrom {
+    fn default() -> Self {
+        Self {
+            family: Family::ALL[0],
+            key: Vec::new(),
+        }
+    }
+}
+
+/// What [`StateEngine::verify`] has read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Keys and values.
+    pub bytes: u64,
+    /// Where to go on; nothing: everything was read.
+    pub next: Option<VerifyFrom>,
+}
+
 /// Called with key, value and the target of a [`Step::Seek`], which is empty on entry.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8], &mut Vec<u8>) -> Step + 'a;
 
@@ -98,6 +125,15 @@ pub trait StateEngine: Send + Sync + 'static {
 
     /// Rewrites everything, so that what may be dropped is. Reads and writes go on meanwhile.
     fn compact_all(&self) -> Result<(), StoreError>;
+
+    /// Reads on from a place, every block from its file and against its checksum, until about `budget` bytes of keys
+    /// and values were seen. Damage is an error. An engine without files has nothing to check.
+    ///
+    /// What lies in memory is taken from there: blocks that are cached, and files that the system has cached.
+    fn verify(&self, from: &VerifyFrom, budget: u64) -> Result<Verified, StoreError> {
+        let _ = (from, budget);
+        Ok(Verified::default())
+    }
 
     /// Bytes that the database takes, in files and in memory not yet flushed.
     ///

@@ -24,7 +24,11 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Stored bytes are not what was written.
-    #[error("the state database is damaged{}: {detail}", in_file(.file))]
+    #[error(
+        "the state database is damaged{}: {detail}; restore from a snapshot, or remove this member from \
+         the cluster and add it again with an empty data folder",
+        in_file(.file)
+    )]
     Corrupt {
         /// The file, where the engine names it.
         file: Option<String>,

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use store::StoreError;
-use store::engine::{Batch, Family, StateEngine, Visitor};
+use store::engine::{Batch, Family, StateEngine, Verified, VerifyFrom, Visitor};
 use store::fs::{self, WalFs};
 use tokio::sync::oneshot;
 
@@ -114,6 +114,10 @@ impl<E: StateEngine> StateEngine for TimedEngine<E> {
 
     fn compact_all(&self) -> Result<(), StoreError> {
         self.engine.compact_all()
+    }
+
+    fn verify(&self, from: &VerifyFrom, budget: u64) -> Result<Verified, StoreError> {
+        self.engine.verify(from, budget)
     }
 
     fn size(&self) -> u64 {

@@ -263,16 +263,15 @@ impl Core {
 
     /// The node cannot go on: says why once, and lets nobody wait.
     pub(crate) fn stop_for(&self, reason: String) {
-        let first = self.failure.send_if_modified(|failure| {
+        self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
             if first {
-                *failure = Some(reason.clone());
+                // Before anybody hears of it: the process may end at once then.
+                tracing::error!(%reason, "the node stops: it cannot keep its promises any more");
+                *failure = Some(reason);
             }
             first
         });
-        if first {
-            tracing::error!(%reason, "the node stops: it cannot keep its promises any more");
-        }
         self.fail_all(&CallError::Stopped);
     }
 

@@ -16,7 +16,7 @@ use rocksdb::{
     MemtableFactory, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-use super::{Batch, Edit, Family, StateEngine, Step, Visitor};
+use super::{Batch, Edit, Family, StateEngine, Step, Verified, VerifyFrom, Visitor};
 use crate::error::StoreError;
 use crate::layout;
 use crate::mvcc::retention::Retention;
@@ -25,6 +25,9 @@ use crate::mvcc::retention::Retention;
 const DELETIONS_WINDOW: usize = 4096;
 /// ... there are so many deletions.
 const DELETIONS: usize = 2048;
+
+/// What is verified of the family `tip` in one go.
+const TIP_SLICE: u64 = 16 << 20;
 
 /// Memory that the engine may take, and how it writes.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct RocksOptions {
     pub block_cache_bytes: usize,
     /// Threads for flushes and compactions.
     pub background_jobs: i32,
+    /// Files it may keep open; nothing: all, opened and looked at when the database is.
+    pub open_files: Option<i32>,
 }
 
 impl Default for RocksOptions {
@@ -43,6 +48,7 @@ impl Default for RocksOptions {
             memtable_bytes: 64 << 20,
             block_cache_bytes: 32 << 20,
             background_jobs: 2,
+            open_files: None,
         }
     }
 }
@@ -60,6 +66,7 @@ pub struct RocksEngine {
 impl RocksEngine {
     /// Opens or creates the database in `folder`, whose parent exists.
     pub fn open(folder: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
+        refuse_lost_current(folder)?;
         let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
         let horizon = Arc::new(AtomicI64::new(0));
         let families = Family::ALL.map(|family| {
@@ -263,6 +270,43 @@ impl StateEngine for RocksEngine {
         Ok(())
     }
 
+    fn verify(&self, from: &VerifyFrom, budget: u64) -> Result<Verified, StoreError> {
+        let mut read = ReadOptions::default();
+        read.set_verify_checksums(true);
+        read.fill_cache(false);
+        let mut items = self.db.raw_iterator_cf_opt(self.family(from.family), read);
+        items.seek(&from.key);
+        // Each iterator over its unsorted memtable sorts a copy: few and long ones.
+        let budget = match from.family {
+            Family::Tip => budget.max(TIP_SLICE),
+            _ => budget,
+        };
+        let mut bytes = 0;
+        while let Some((key, value)) = items.item() {
+            if bytes >= budget {
+                let next = VerifyFrom {
+                    family: from.family,
+                    key: key.to_vec(),
+                };
+                return Ok(Verified {
+                    bytes,
+                    next: Some(next),
+                });
+            }
+            bytes += (key.len() + value.len()) as u64;
+            items.next();
+        }
+        items
+            .status()
+            .map_err(|error| engine_error("read", error))?;
+        let next = Family::ALL.get(from.family as usize + 1);
+        let next = next.map(|&family| VerifyFrom {
+            family,
+            key: Vec::new(),
+        });
+        Ok(Verified { bytes, next })
+    }
+
     fn size(&self) -> u64 {
         // Of the newest version of the tree alone: files that a compaction has replaced still lie there while a read
         // needs them, and would make the size jump to twice of what is there. Memtables already flushed, too.
@@ -346,6 +390,7 @@ fn database_options(options: &RocksOptions) -> Options {
     database.set_db_write_buffer_size(options.memtable_bytes);
     database.set_max_background_jobs(options.background_jobs);
     database.set_bytes_per_sync(1 << 20);
+    database.set_max_open_files(options.open_files.unwrap_or(-1));
     // One thread writes, seldom two, so what lets writers share the memtable only costs.
     database.set_allow_concurrent_memtable_write(false);
     database.set_enable_write_thread_adaptive_yield(false);
@@ -434,7 +479,43 @@ fn open_error(error: rocksdb::Error, folder: &Path) -> StoreError {
             folder: PathBuf::from(folder),
         };
     }
+    if text.contains("No such file or directory") {
+        let detail = error.into_string();
+        return StoreError::Corrupt {
+            file: file_in(&detail),
+            detail,
+        };
+    }
     engine_error("open the database", error)
+}
+
+/// RocksDB makes an empty database where the file is missing that says which one is current, and removes the others'
+/// files. Tables are written only after that file is durable, so with tables it was lost.
+fn refuse_lost_current(folder: &Path) -> Result<(), StoreError> {
+    let current = folder.join("CURRENT");
+    let failed = |source: std::io::Error| StoreError::Engine {
+        doing: "look into its folder",
+        source: Box::new(source),
+    };
+    if !folder.exists() || current.try_exists().map_err(failed)? {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if Path::new(&name)
+            .extension()
+            .is_some_and(|kind| kind == "sst")
+        {
+            return Err(StoreError::Corrupt {
+                file: Some(current.display().to_string()),
+                detail: format!(
+                    "it is missing, though there are tables such as {}",
+                    name.display()
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The file that RocksDB's message names.

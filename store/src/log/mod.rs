@@ -27,9 +27,11 @@ mod read;
 mod recover;
 mod segment;
 mod state;
+mod verify;
 mod worker;
 
 pub use error::{LogError, TornTail};
+pub use verify::{LogPlace, LogVerified};
 pub use worker::Worker;
 
 use parking_lot::{Condvar, Mutex};
