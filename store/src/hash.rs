@@ -1,7 +1,7 @@
 //! etcd's hash over the stored history, computed in key order.
 //!
 //! etcd hashes versions in the order of their revisions, which is the order it stores them in. Here versions stand in
-//! the order of their keys. So each version is hashed alone, as it comes, and what remains of it is a [`Piece`]; the
+//! the order of their keys. So each version is hashed alone, as it comes, and what remains of it is a `Piece`; the
 //! pieces are sorted by revision and joined. That is exact: CRCs are linear.
 //!
 //! What is hashed depends on the revisions alone, never on how far a member has come in freeing compacted versions.
