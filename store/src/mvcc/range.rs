@@ -19,6 +19,8 @@ use crate::retained::Retained;
 
 /// Stripped values that one range reads key by key before it goes over to scanning.
 const POINT_READS: usize = 16;
+/// Values that a transaction's range of an older revision holds while it gathers; beyond, they are read again.
+const KEPT_BYTES: usize = 32 << 20;
 /// Unneeded versions that a scan steps over before it seeks.
 const STEPS: usize = 4;
 
@@ -358,22 +360,20 @@ fn past(
         (false, true) => wish.limit,
         (false, false) => wish.gathered(),
     };
-    // What is gathered fills memory, even if a filter or a limit leaves it out later.
-    let gathered = source.room.map(Room::copy);
-    let gathered = gathered.as_ref();
+    // In a transaction only what is emitted takes of its room, as in `newest`: which of the two evaluates a range depends
+    // on where a batch ends, and that may change nothing. So what is gathered is bounded here by leaving values out.
+    let mut kept = 0;
     let (selection, pace) = (&wish.selection, source.pace);
     let mut scratch = Vec::new();
     paced_versions(source.engine, selection, revision, pace, &mut |stored| {
         count += 1;
         if tips.len() < wanted {
             let record = layout::kv_value(stored)?.2;
-            let len = record.encoded().len() as u64;
-            if gathered.is_some_and(|gathered| !gathered.take(len)) {
-                return Ok(Step::Stop);
-            }
+            kept += record.encoded().len();
             let tip = Tip::from(record);
             let is_bare = source.tips.is_some() && wish.target != SortTarget::Value;
-            tips.push(if is_bare {
+            let is_beyond = source.room.is_some() && (wish.keys_only || kept > KEPT_BYTES);
+            tips.push(if is_bare || is_beyond {
                 tip.strip(&mut scratch)
             } else {
                 tip
@@ -383,12 +383,6 @@ fn past(
     })?;
     if wish.request.count_only {
         return Ok(totals(count, false));
-    }
-    if let (Some(room), Some(gathered)) = (source.room, gathered)
-        && gathered.is_over()
-    {
-        room.fill();
-        return Ok(RangeTotals::default());
     }
     arrange(source, wish, tips, count, visit)
 }

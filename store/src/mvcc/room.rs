@@ -45,26 +45,12 @@ impl Room {
             match left.checked_sub(len + KEY_BYTES) {
                 Some(rest) => left = rest,
                 None => {
-                    self.fill();
+                    self.is_over.set(true);
                     break;
                 }
             }
         }
         !self.is_over.get()
-    }
-
-    /// As much room, to be used up on its own.
-    pub(crate) fn copy(&self) -> Self {
-        Self {
-            left: self.left.clone(),
-            is_over: self.is_over.clone(),
-            is_wanted: self.is_wanted,
-        }
-    }
-
-    /// Nothing fits any more.
-    pub(crate) fn fill(&self) {
-        self.is_over.set(true);
     }
 
     /// Whether something did not fit.

@@ -232,3 +232,96 @@ fn the_answers_of_others_are_decided_alike_and_not_built() {
     let states = [&here, &other].map(|machine| read(machine, &range("\0", "\0")).unwrap());
     assert!(states[0] == states[1]);
 }
+
+/// Whether a transaction is refused may depend on nothing but its place in the log: entries are batched anew at every
+/// replay, and on every member in another way.
+#[test]
+fn the_ends_of_batches_do_not_decide() {
+    const KEYS: usize = 20;
+    let sorted = |target: SortTarget, order: SortOrder| RangeRequest {
+        sort_target: target.into(),
+        sort_order: order.into(),
+        ..range("k", "l")
+    };
+    let requests = [
+        (range("k", "l"), true),
+        (
+            RangeRequest {
+                keys_only: true,
+                ..range("k", "l")
+            },
+            false,
+        ),
+        (
+            RangeRequest {
+                limit: 3,
+                ..range("k", "l")
+            },
+            false,
+        ),
+        (
+            RangeRequest {
+                limit: 1,
+                ..sorted(SortTarget::Key, SortOrder::Descend)
+            },
+            false,
+        ),
+        (
+            RangeRequest {
+                min_mod_revision: 18,
+                ..range("k", "l")
+            },
+            false,
+        ),
+        (
+            RangeRequest {
+                min_mod_revision: 18,
+                ..sorted(SortTarget::Value, SortOrder::Ascend)
+            },
+            false,
+        ),
+        (
+            RangeRequest {
+                limit: 1,
+                ..sorted(SortTarget::Value, SortOrder::Ascend)
+            },
+            true,
+        ),
+        (sorted(SortTarget::Mod, SortOrder::Descend), true),
+    ];
+    let large = "v".repeat(LARGE);
+    let mut entries = Vec::new();
+    for key in 0..KEYS {
+        entries.push(entry(
+            key as u64 + 1,
+            vec![Op::Put(put(&format!("k{key:02}"), &large))],
+        ));
+    }
+    // The revision that the ranges name is one behind, two and more from the last.
+    entries.push(entry(KEYS as u64 + 1, vec![Op::Put(put("other", "1"))]));
+    let past = KEYS as i64 + 1;
+    for (request, _) in &requests {
+        let request = RangeRequest {
+            revision: past,
+            ..request.clone()
+        };
+        let ops = vec![
+            Request::RequestPut(put("written", "1")),
+            Request::RequestRange(request),
+        ];
+        entries.push(entry(entries.len() as u64 + 1, vec![txn(ops)]));
+    }
+    for cut in [1, KEYS, KEYS + 1, KEYS + 2, KEYS + 4, entries.len()] {
+        let engine = Arc::new(MemoryEngine::new());
+        let mut machine = Machine::open(engine, Options::default()).unwrap();
+        let (first, second) = entries.split_at(cut);
+        let mut answers = machine.apply(first).unwrap().answers;
+        answers.extend(machine.apply(second).unwrap().answers);
+        let refused: Vec<_> = answers[KEYS + 1..]
+            .iter()
+            .map(|answered| answered.outcome.is_err())
+            .collect();
+        let expected: Vec<_> = requests.iter().map(|(_, refused)| *refused).collect();
+        assert_eq!(refused, expected, "with a batch that ends after {cut}");
+    }
+}
