@@ -149,6 +149,14 @@ impl DiskSpace {
         self.seen.lock().findings.clone()
     }
 
+    /// Whether the last look found space for every write that may be under way.
+    pub fn has_room(&self) -> bool {
+        let seen = self.seen.lock();
+        seen.findings
+            .iter()
+            .all(|finding| finding.level != Level::Exhausted)
+    }
+
     /// In words for people, if not everything is accepted.
     pub fn complaint(&self) -> Option<String> {
         if self.level() == Level::Enough {

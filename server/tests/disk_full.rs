@@ -173,10 +173,18 @@ async fn until<T, F: Future<Output = Result<T, Status>>>(
             Ok(_) => {}
             // Accepted, and then it waited for space longer than a request may take.
             Err(status) if wanted && status.code() == Code::Unavailable => {}
+            // It ended meanwhile; whoever calls looks into that.
+            Err(status) if wanted && status.message() == "transport error" => {}
             Err(status) => assert!(is_no_space(&status), "{status:?}"),
         }
-        assert!(since.elapsed() < Duration::from_secs(20), "not in time");
+        assert!(since.elapsed() < Duration::from_secs(40), "not in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn ended(node: &mut Node) {
+    while !node.has_ended() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -311,7 +319,7 @@ async fn what_slips_through_is_waited_out_and_nothing_is_lost() {
         return;
     };
     let mut node = Node::start_with(&disk.data(), &FLAGS);
-    let client = connect(&node).await;
+    let mut client = connect(&node).await;
     let mut acknowledged = Vec::new();
     for round in 0..3 {
         let writers = (0..4).map(|writer| {
@@ -349,7 +357,17 @@ async fn what_slips_through_is_waited_out_and_nothing_is_lost() {
         };
         client.kv().range(local).await.expect("reads go on");
         disk.clear();
-        let took = until(true, || write(&client, "probe")).await;
+        // RocksDB does not always find out that there is space again; the node then says so and ends.
+        let took = tokio::select! {
+            took = until(true, || write(&client, "probe")) => took,
+            () = ended(&mut node) => {
+                assert!(!node.logged("but the database does not recover").is_empty());
+                eprintln!("round {round}: the node asked to be started again");
+                node = Node::start_with(&disk.data(), &FLAGS);
+                client = connect(&node).await;
+                until(true, || write(&client, "probe")).await
+            }
+        };
         eprintln!(
             "round {round}: {} acknowledged, writes came back after {took:?}",
             acknowledged.len()

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use store::StoreError;
 use store::engine::{Batch, Family, StateEngine, Verified, VerifyFrom, Visitor};
@@ -11,6 +12,9 @@ use tokio::sync::oneshot;
 
 use super::Metrics;
 use crate::disk_space::DiskSpace;
+
+/// RocksDB looks for space every five seconds; it gets three looks.
+const RECOVERY: Duration = Duration::from_secs(16);
 
 /// A log folder whose syncs are timed.
 pub fn timed_log(folder: Arc<dyn WalFs>, metrics: Arc<Metrics>) -> Arc<dyn WalFs> {
@@ -51,13 +55,28 @@ impl<E> TimedEngine<E> {
 
 impl<E: StateEngine> TimedEngine<E> {
     /// Waits out a full disk: an engine that found no space has changed nothing, while to give up would end the node.
+    ///
+    /// But RocksDB may fail to notice that there is space again. Then a new start is what helps, and loses nothing.
     fn patiently(&self, attempt: impl Fn() -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let mut met = None;
+        let (mut met, mut roomy_since) = (None, None);
         loop {
-            match attempt() {
-                Err(StoreError::OutOfSpace { .. })
-                    if met.get_or_insert_with(|| self.space.meet()).wait() => {}
+            let error = match attempt() {
+                Err(error @ StoreError::OutOfSpace { .. }) => error,
                 result => return result,
+            };
+            if !met.get_or_insert_with(|| self.space.meet()).wait() {
+                return Err(error);
+            }
+            if !self.space.has_room() {
+                roomy_since = None;
+                continue;
+            }
+            if roomy_since.get_or_insert_with(Instant::now).elapsed() > RECOVERY {
+                tracing::error!(
+                    "there is space on the disk again, but the database does not recover from having had none: the \
+                     node stops; start it again, nothing is lost"
+                );
+                return Err(error);
             }
         }
     }

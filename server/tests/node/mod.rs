@@ -130,6 +130,11 @@ impl Node {
         lines.filter(|line| line.contains(text)).collect()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until it serves (true) or has ended.
     pub(crate) fn serves(&mut self) -> bool {
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
