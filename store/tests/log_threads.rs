@@ -104,7 +104,7 @@ fn an_observer_sees_the_syncs_that_writes_wait_for() {
 
 /// Prints how fast the log is; run it by name with `--ignored --nocapture`.
 #[test]
-#[ignore = "prints figures and asserts nothing"]
+#[ignore = "prints figures and asserts nothing: cargo test -p holdfast-store --test log_threads -- --ignored --nocapture"]
 #[expect(
     clippy::print_stdout,
     clippy::disallowed_methods,

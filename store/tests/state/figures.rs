@@ -128,13 +128,13 @@ fn figures(name: &str, engine: Arc<dyn StateEngine>) {
 }
 
 #[test]
-#[ignore = "prints figures and judges nothing"]
+#[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state figures -- --ignored --nocapture"]
 fn memory_engine() {
     figures("memory engine", Arc::new(MemoryEngine::new()));
 }
 
 #[test]
-#[ignore = "prints figures and judges nothing"]
+#[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state figures -- --ignored --nocapture"]
 fn rocksdb_engine() {
     let mut rocks = Rocks::new();
     figures("rocksdb engine", rocks.engine());

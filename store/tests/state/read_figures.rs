@@ -45,7 +45,7 @@ fn timed<T>(what: &str, times: u32, mut run: impl FnMut() -> T) -> T {
 }
 
 #[test]
-#[ignore = "prints figures and judges nothing"]
+#[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state read_figures -- --ignored --nocapture"]
 fn counting() {
     for keys in [1_000, 10_000, 100_000, 1_000_000] {
         let engine = Arc::new(MemoryEngine::new());
@@ -72,7 +72,7 @@ fn counting() {
 }
 
 #[test]
-#[ignore = "prints figures and judges nothing"]
+#[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state read_figures -- --ignored --nocapture"]
 fn hashing() {
     const KEYS: usize = 500_000;
     let rocks = Rocks::new();
@@ -100,7 +100,7 @@ fn hashing() {
 
 /// What views that are held for lists cost the writer.
 #[test]
-#[ignore = "prints figures and judges nothing"]
+#[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state read_figures -- --ignored --nocapture"]
 fn holding() {
     const KEYS: usize = 500_000;
     const BATCH: usize = 64;
