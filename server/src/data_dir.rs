@@ -45,6 +45,8 @@ pub struct DataDir {
     identity: Identity,
     boot: u64,
     is_new: bool,
+    /// As it was written at this start.
+    stored: Stored,
     warning: Option<String>,
     /// Held for its lock.
     _lock: File,
@@ -114,6 +116,9 @@ pub enum DataDirError {
         /// Where this start looks for it.
         asked: PathBuf,
     },
+    /// The log that was there is gone.
+    #[error("there is no log in {}, where this member has kept one; what it acknowledged may be nowhere else. Is the disk mounted? If the log is lost, restore data folder and log from the same backup, or move the data folder away to start empty", .0.display())]
+    LogMissing(PathBuf),
     /// No data there.
     #[error("no data folder at {}; name the folder of a node that has run (--data-dir)", .0.display())]
     Missing(PathBuf),
@@ -135,7 +140,7 @@ pub enum DataDirError {
 
 /// `identity.json`. Ids are in hexadecimal, as etcd prints them. A change of the format raises [`FORMAT`], so a field
 /// that is not known is a damaged name.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     format: u32,
@@ -143,6 +148,9 @@ struct Stored {
     member_id: String,
     boot: u64,
     wal_dir: PathBuf,
+    /// Whether there has been a log: from then on one that is not there is lost, not new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_log: bool,
     /// Of the others. Early versions wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
@@ -158,6 +166,8 @@ impl Stored {
             self.boot,
             &self.wal_dir,
         ))?;
+        // So that files from before there was this field keep their sum.
+        let fields = [&*fields, if self.has_log { b"has_log" } else { b"" }].concat();
         Ok(format!("{:08x}", crc32c::crc32c(&fields)))
     }
 }
@@ -223,6 +233,10 @@ impl DataDir {
                     }
                     .into());
                 }
+                let wal = member.join(&asked);
+                if stored.has_log && !holds_log(&wal)? {
+                    return Err(DataDirError::LogMissing(wal).into());
+                }
                 let boot = stored
                     .boot
                     .checked_add(1)
@@ -245,26 +259,37 @@ impl DataDir {
             member_id: format!("{:x}", identity.member_id),
             boot,
             wal_dir: asked,
+            has_log: found.as_ref().is_some_and(|found| found.has_log),
             checksum: None,
         };
-        let mut written = write_identity(&member, &stored);
-        if let Err(error) = &written
-            && disk_space::is_full(error)
-            && disk_space::give_up_ballast(&member)
-        {
-            written = write_identity(&member, &stored);
-        }
-        written.map_err(|error| system(&path, error))?;
+        write_identity_on_full_disk(&member, &stored)?;
         sync_folder(data_dir).map_err(|error| system(data_dir, error))?;
+        if found.is_none() {
+            sync_parent(data_dir)?;
+            sync_parent(&wal)?;
+        }
         Ok(Self {
             member,
             wal,
             identity,
             boot,
             is_new: found.is_none(),
+            stored,
             warning,
             _lock: lock,
         })
+    }
+
+    /// Remembers, durably, that there is a log. To be called before anything in it is acknowledged.
+    pub fn note_log(&self) -> Result<(), DataDirError> {
+        if self.stored.has_log {
+            return Ok(());
+        }
+        let stored = Stored {
+            has_log: true,
+            ..self.stored.clone()
+        };
+        write_identity_on_full_disk(&self.member, &stored)
     }
 
     /// Whose data it is.
@@ -388,15 +413,15 @@ impl Restoring {
         for folder in [&self.wal(), &self.database(), &self.member, &self.data_dir] {
             sync_folder(folder).map_err(|error| system(folder, error))?;
         }
-        if let Some(parent) = self.data_dir.parent().filter(|parent| parent.is_dir()) {
-            sync_folder(parent).map_err(|error| system(parent, error))?;
-        }
+        sync_parent(&self.data_dir)?;
+        sync_parent(&self.wal())?;
         let stored = Stored {
             format: FORMAT,
             cluster_id: format!("{:x}", self.identity.cluster_id),
             member_id: format!("{:x}", self.identity.member_id),
             boot: 0,
             wal_dir: self.asked_wal,
+            has_log: true,
             checksum: None,
         };
         let path = self.member.join("identity.json");
@@ -614,6 +639,50 @@ fn write_identity(member: &Path, stored: &Stored) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, member.join("identity.json"))?;
     sync_folder(member)
+}
+
+/// The same where only the ballast has kept room for it.
+fn write_identity_on_full_disk(member: &Path, stored: &Stored) -> Result<(), DataDirError> {
+    let mut written = write_identity(member, stored);
+    if let Err(error) = &written
+        && disk_space::is_full(error)
+        && disk_space::give_up_ballast(member)
+    {
+        written = write_identity(member, stored);
+    }
+    written.map_err(|error| system(&member.join("identity.json"), error))
+}
+
+/// Whether a folder is there and holds a segment of the log.
+fn holds_log(wal: &Path) -> Result<bool, DataDirError> {
+    let entries = match fs::read_dir(wal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(|error| system(wal, error))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(|error| system(wal, error))?.file_name();
+        if Path::new(&name)
+            .extension()
+            .is_some_and(|ending| ending == "wal")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Makes a new folder's name durable.
+fn sync_parent(path: &Path) -> Result<(), DataDirError> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    match sync_folder(parent) {
+        // Who may not open it has no way to make sure.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(|error| system(parent, error)),
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

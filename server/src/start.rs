@@ -332,6 +332,7 @@ fn start_node(
     };
     let segment_bytes = options.segment_bytes;
     let (log, log_worker, recovered) = Log::open(folder, options)?;
+    data_dir.note_log()?;
     if let Some(cut) = recovered.cut {
         tracing::warn!(
             file = cut.file,

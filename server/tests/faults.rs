@@ -205,6 +205,32 @@ async fn a_flipped_byte_inside_the_log_stops_the_start_and_changes_nothing() {
     assert_filled(&Node::start(&data)).await;
 }
 
+/// Nothing is flushed yet, so the log is all there is: without it the node would be a new, empty one under the old name.
+#[tokio::test]
+async fn a_log_that_is_gone_is_missed_and_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data);
+    connect(&node).await.put("k", "v").await.unwrap();
+    node.kill();
+    let (wal, away) = (data.join("member/wal"), folder.path().join("away"));
+    fs::rename(&wal, &away).unwrap();
+    let words = [
+        &*format!("there is no log in {}", wal.display()),
+        "Is the disk mounted?",
+        "restore data folder and log from the same backup",
+    ];
+    assert_says(&refusal(&data), &words);
+    // A mount point without its disk is an empty folder.
+    fs::create_dir(&wal).unwrap();
+    assert_says(&refusal(&data), &words);
+    fs::remove_dir(&wal).unwrap();
+    fs::rename(&away, &wal).unwrap();
+    let node = Node::start(&data);
+    let value = connect(&node).await.get("k").await.unwrap().unwrap().value;
+    assert_eq!(value, "v");
+}
+
 #[tokio::test]
 async fn a_missing_log_segment_is_named() {
     let folder = tempfile::tempdir().unwrap();
