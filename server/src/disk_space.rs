@@ -117,7 +117,10 @@ pub struct DiskSpace {
     waiting: AtomicUsize,
     seen: Mutex<Seen>,
     state: Mutex<State>,
-    changed: Condvar,
+    /// For the monitor.
+    hurried: Condvar,
+    /// For writes that wait: nobody but the end of the node wakes them early, least of all one another.
+    waiters: Condvar,
 }
 
 #[derive(Default)]
@@ -192,9 +195,9 @@ impl DiskSpace {
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
         state.is_hurried = true;
-        self.changed.notify_all();
+        self.hurried.notify_all();
         if !state.is_stopping {
-            self.changed.wait_for(&mut state, PERIOD);
+            self.waiters.wait_for(&mut state, PERIOD);
         }
         !state.is_stopping
     }
@@ -202,7 +205,8 @@ impl DiskSpace {
     /// Nobody waits for space any more.
     pub fn stop(&self) {
         self.state.lock().is_stopping = true;
-        self.changed.notify_all();
+        self.hurried.notify_all();
+        self.waiters.notify_all();
     }
 
     fn take(&self, findings: Vec<Finding>, is_log_starved: bool) {
@@ -384,14 +388,14 @@ fn run(space: &DiskSpace, watched: &Watched, volumes: &[Volume]) {
         {
             let mut state = space.state.lock();
             if !state.is_stopping && !state.is_hurried {
-                space.changed.wait_for(&mut state, PERIOD);
+                space.hurried.wait_for(&mut state, PERIOD);
             }
             if state.is_stopping {
                 return;
             }
             if std::mem::take(&mut state.is_hurried) {
                 // Whoever met the full disk tries again at each period; there is no use in looking more often.
-                space.changed.wait_for(&mut state, PERIOD / 4);
+                space.hurried.wait_for(&mut state, PERIOD / 4);
             }
         }
         look(space, watched, volumes);
@@ -503,6 +507,23 @@ mod tests {
             Level::Exhausted,
             "the log waits for a segment"
         );
+    }
+
+    #[test]
+    fn who_waits_for_space_does_not_wake_others_who_do() {
+        let space = Arc::new(DiskSpace::default());
+        let since = std::time::Instant::now();
+        let waiters = [(); 2].map(|()| {
+            let space = space.clone();
+            std::thread::spawn(move || {
+                let met = space.meet();
+                (0..3).for_each(|_| assert!(met.wait()));
+            })
+        });
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+        assert!(since.elapsed() >= PERIOD * 3, "{:?}", since.elapsed());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Clocks around the disk: the store reads none, so the server times what it does from outside.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub struct TimedEngine<E> {
     engine: E,
     metrics: Arc<Metrics>,
     space: Arc<DiskSpace>,
+    recovery: Duration,
     /// Behind `engine`, so that it is dropped when that is closed.
     _open: oneshot::Sender<Infallible>,
 }
@@ -47,6 +49,7 @@ impl<E> TimedEngine<E> {
             engine,
             metrics,
             space,
+            recovery: RECOVERY,
             _open: open,
         };
         (engine, closed)
@@ -71,7 +74,7 @@ impl<E: StateEngine> TimedEngine<E> {
                 roomy_since = None;
                 continue;
             }
-            if roomy_since.get_or_insert_with(Instant::now).elapsed() > RECOVERY {
+            if roomy_since.get_or_insert_with(Instant::now).elapsed() > self.recovery {
                 tracing::error!(
                     "there is space on the disk again, but the database does not recover from having had none: the \
                      node stops; start it again, nothing is lost"
@@ -120,7 +123,16 @@ impl<E: StateEngine> StateEngine for TimedEngine<E> {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.patiently(|| self.engine.flush())
+        let is_again = Cell::new(false);
+        self.patiently(|| {
+            // A flush that RocksDB refuses occupies its thread for a second, and its recovery waits until that thread
+            // is idle: who asks again and again keeps it from ever recovering. A write of nothing costs nothing, and
+            // is refused just as long.
+            if is_again.replace(true) {
+                self.engine.write(&Batch::default())?;
+            }
+            self.engine.flush()
+        })
     }
 
     fn durable_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -173,6 +185,41 @@ mod tests {
         );
         let text = metrics.render();
         assert!(text.contains("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"8.192\"} 1\n"));
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_out_but_not_for_ever_once_there_is_space() {
+        let space = Arc::<DiskSpace>::default();
+        let (mut engine, _closed) = TimedEngine::new(
+            MemoryEngine::new(),
+            Arc::new(Metrics::new(false)),
+            space.clone(),
+        );
+        engine.recovery = Duration::from_millis(300);
+        let full = || StoreError::OutOfSpace {
+            doing: "write",
+            source: "full".into(),
+        };
+        let tries = Cell::new(0);
+        let attempt = |enough: u32| {
+            tries.set(tries.get() + 1);
+            if tries.get() < enough {
+                Err(full())
+            } else {
+                Ok(())
+            }
+        };
+        engine.patiently(|| attempt(2)).unwrap();
+        assert_eq!(tries.replace(0), 2);
+        let since = Instant::now();
+        let error = engine.patiently(|| attempt(u32::MAX)).unwrap_err();
+        assert!(matches!(error, StoreError::OutOfSpace { .. }), "{error}");
+        assert!(since.elapsed() > engine.recovery && tries.get() > 2);
+        // A node that stops waits for nothing.
+        space.stop();
+        tries.set(0);
+        engine.patiently(|| attempt(2)).unwrap_err();
+        assert_eq!(tries.get(), 1);
     }
 
     #[test]

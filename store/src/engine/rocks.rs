@@ -457,11 +457,14 @@ fn engine_error(doing: &'static str, error: rocksdb::Error) -> StoreError {
             }
         }
         // RocksDB refuses writes from when it could not flush until it has, which it tries by itself every few
-        // seconds. What it refuses it has not taken, and what it could not flush it keeps in memory.
-        ErrorKind::IOError if error.as_ref().contains(NO_SPACE) => StoreError::OutOfSpace {
-            doing,
-            source: Box::new(error),
-        },
+        // seconds. What it refuses it has not taken, and what it could not flush it keeps in memory. It says
+        // "incomplete" where its memtables were all full, too.
+        ErrorKind::IOError | ErrorKind::Incomplete if error.as_ref().contains(NO_SPACE) => {
+            StoreError::OutOfSpace {
+                doing,
+                source: Box::new(error),
+            }
+        }
         _ => StoreError::Engine {
             doing,
             source: Box::new(error),
