@@ -6,7 +6,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The engine failed to read or write.
-    #[error("the state engine failed to {doing}")]
+    #[error(
+        "the state engine failed to {doing}; look at the disk and at the kernel's log (dmesg), then start the node \
+         again: what was acknowledged is in the raft log"
+    )]
     Engine {
         /// What was attempted.
         doing: &'static str,

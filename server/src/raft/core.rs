@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -273,6 +274,14 @@ impl Core {
             first
         });
         self.fail_all(&CallError::Stopped);
+    }
+
+    /// The raft log failed. Nothing is tried again: the kernel may have dropped the pages that it could not write.
+    pub(crate) fn stop_for_log(&self, error: &io::Error) {
+        self.stop_for(format!(
+            "the raft log cannot be written: {error}; look at the disk and at the kernel's log (dmesg), then start \
+             the node again: what was acknowledged is in the log"
+        ));
     }
 
     pub(crate) fn set_stopped(&self) {

@@ -366,9 +366,7 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
         driver.core.reader.expire_pages(driver.core.clock.now());
         // Writes hear of a failed sync from their callbacks; a sync of the log's own has none.
         if let Some(error) = driver.log.failure() {
-            driver
-                .core
-                .stop_for(format!("the raft log cannot be written: {error}"));
+            driver.core.stop_for_log(&error);
             return;
         }
         let (snapshot, applied) = {
@@ -465,6 +463,10 @@ impl<R: AsyncRuntime> Control for Driver<R> {
         );
         Box::pin(async move {
             core.proposals.close(&CallError::Stopped);
+            if log.is_starved() {
+                // Consensus may wait for the log, and the log for space that nobody frees: end that first.
+                log.close();
+            }
             if let Err(error) = raft.shutdown().await {
                 tracing::warn!(%error, "consensus did not end cleanly");
             }

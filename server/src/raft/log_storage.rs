@@ -196,10 +196,7 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
                 if let Some(core) = core {
                     match &result {
                         Ok(()) => core.synced_waker.wake(),
-                        // Never retried: the kernel may have dropped the pages it could not write.
-                        Err(error) => {
-                            core.stop_for(format!("the raft log cannot be written: {error}"))
-                        }
+                        Err(error) => core.stop_for_log(error),
                     }
                 }
                 callback.io_completed(result);

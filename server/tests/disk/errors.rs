@@ -7,7 +7,7 @@ use std::time::Duration;
 use client::{Client, ListOptions, Options};
 
 use crate::node::Node;
-use crate::template::{FLAGS, Outcome, Template, connect, name_of, named, outcome};
+use crate::template::{ADVICE, FLAGS, Outcome, Template, connect, name_of, named, outcome};
 
 /// strace on a running node, which makes some of its calls on some files fail or last.
 struct Fault(Child);
@@ -70,8 +70,14 @@ fn reason(node: Node) -> String {
     assert_eq!(code, Some(1), "{text}");
     assert!(!text.contains("panicked"), "{text}");
     let stop = log.iter().find(|line| line.contains("the node stops"));
-    stop.unwrap_or_else(|| panic!("no reason in: {text}"))
-        .clone()
+    let stop = stop.unwrap_or_else(|| panic!("no reason in: {text}"));
+    assert!(has_advice(stop), "no advice in: {stop}");
+    stop.clone()
+}
+
+fn has_advice(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ADVICE.iter().any(|advice| text.contains(advice))
 }
 
 async fn assert_there(data: &Path, acknowledged: &[(String, i64)]) {
@@ -104,6 +110,7 @@ async fn a_file_that_cannot_be_read_is_named() {
         assert_eq!(code, Some(1), "{part}: {text}");
         assert!(!text.contains("panicked"), "{text}");
         assert!(text.contains(&name_of(&file)), "{part}: {text}");
+        assert!(has_advice(&text), "{part}: {text}");
         assert!(
             text.to_lowercase().contains("input/output error"),
             "{part}: {text}"
@@ -183,6 +190,28 @@ async fn a_write_that_fails_stops_the_node_and_nothing_acknowledged_is_lost() {
     let text = tokio::task::block_in_place(|| reason(node));
     assert!(
         text.contains("IO error") && text.contains("Input/output error"),
+        "{text}"
+    );
+    drop(fault);
+    let acknowledged = [acknowledged, more].concat();
+    assert_there(&data, &acknowledged).await;
+
+    // And what a flush writes into its new tables, whose names go up.
+    let node = Node::start_with(&data, &FLAGS);
+    let client = connect(&node).await;
+    let number = |file: &Path| name_of(file)[..6].parse::<u32>().unwrap();
+    let newest = named(&data, ".sst").iter().map(|file| number(file)).max();
+    let next = newest.unwrap()..newest.unwrap() + 60;
+    let tables: Vec<_> = next
+        .map(|number| database.join(format!("{:06}.sst", number + 1)))
+        .collect();
+    let tables: Vec<&Path> = tables.iter().map(AsRef::as_ref).collect();
+    let fault = Fault::new(&node, &tables, "write,pwrite64", "error=EIO");
+    let more = put_until_it_stops(&client, "table", 1_000_000).await;
+    assert!(!more.is_empty());
+    let text = tokio::task::block_in_place(|| reason(node));
+    assert!(
+        text.contains(".sst") && text.contains("Input/output error"),
         "{text}"
     );
     drop(fault);

@@ -36,7 +36,7 @@ async fn with_few_files_connections_wait_and_everything_else_works() {
     // Each is a connection of its own; those beyond the limit wait to be accepted.
     let mut clients = Vec::new();
     let options = Options {
-        request_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(3),
         ..Options::default()
     };
     for _ in 0..150 {

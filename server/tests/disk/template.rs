@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Client, Error, EventType, KeyValue, Keys, ListOptions, WatchOptions};
 use serde_json::Value;
@@ -59,6 +59,19 @@ pub(crate) struct Template {
     pub(crate) expected: Everything,
 }
 
+/// What the last record of a log is.
+fn last_kind(data: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["dump", "--data-dir"])
+        .arg(data)
+        .output()
+        .expect("the binary runs");
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    let last = text.lines().next_back().expect("a record");
+    let record: Value = serde_json::from_str(last).expect("JSON");
+    record["kind"].as_str().expect("a kind").to_owned()
+}
+
 impl Template {
     /// Two runs that flushed, so that each family has several tables, and a third that was killed: its writes are in
     /// the log alone. The log has a closed segment.
@@ -101,7 +114,11 @@ impl Template {
                 assert!(node.terminate().success());
             } else {
                 // The log marks its last batch as synced, so that damage to it is told from a torn end.
-                tokio::time::sleep(Duration::from_millis(600)).await;
+                let since = Instant::now();
+                while last_kind(&data) != "committed" {
+                    assert!(since.elapsed().as_secs() < 20, "the log marks nothing");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 node.kill();
             }
         }
@@ -215,12 +232,13 @@ impl Outcome {
 }
 
 /// A message that helps says one of these.
-const ADVICE: [&str; 5] = [
+pub(crate) const ADVICE: [&str; 6] = [
     "restore",
     "choose another folder",
     "wrong data folder",
     "start the newer version",
     "start it with that version",
+    "look at the disk",
 ];
 
 /// Starts a node on the folder and asks it for everything.

@@ -7,7 +7,9 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The file system refused.
-    #[error("cannot {doing} {file}")]
+    #[error(
+        "cannot {doing} {file}; look at the disk and at the kernel's log (dmesg), then start the node again"
+    )]
     Io {
         /// What was attempted.
         doing: &'static str,
