@@ -13,6 +13,9 @@ use crate::entry::{Entry, LogId, Payload};
 use crate::fs::WalFile;
 use crate::mutant::{self, Mutant};
 
+/// Bytes of a segment that only votes, marks and entries without commands may take: those of some ten starts.
+const RESERVE: usize = 4 << 10;
+
 /// A write buffer that grew beyond this is given back.
 const BUFFER_KEPT: usize = 8 << 20;
 
@@ -285,7 +288,12 @@ impl Worker {
                 "an entry is larger than 1 GiB",
             ));
         }
-        self.make_room(HEAD + payload.len())?;
+        // Commands leave some room at the end: on a full disk, where no segment can follow, the node still starts.
+        let kept = match entry.payload {
+            Payload::Commands(_) => RESERVE.min(self.segment.size as usize / 16),
+            Payload::Blank | Payload::Membership(_) => 0,
+        };
+        self.make_room(HEAD + payload.len() + kept)?;
         let offset = u32::try_from(self.position()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         self.placed.push((
             entry.id.index,
