@@ -45,8 +45,11 @@ fn catcher(mutant: Mutant) -> Catcher {
     }
 }
 
-/// Far more than any of the tests takes, also with a mutant that makes it wait.
+/// Far more than any of the tests takes until it meets a mutant that makes it wait.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Far more than any of them takes as a whole.
+const WHOLE: Duration = Duration::from_secs(600);
 
 /// How a test ended.
 enum Ended {
@@ -135,12 +138,13 @@ fn run(binary: &Path, (package, _, filter): Catcher, mutant: Option<Mutant>) -> 
     if let Some(mutant) = mutant {
         command.env("HOLDFAST_MUTANT", mutant.name());
     }
+    let limit = if mutant.is_some() { LIMIT } else { WHOLE };
     let since = Instant::now();
     let mut child = command.spawn().expect("the test can be run");
     let status = loop {
         match child.try_wait().expect("the test can be waited for") {
             Some(status) => break Some(status),
-            None if since.elapsed() > LIMIT => {
+            None if since.elapsed() > limit => {
                 child
                     .kill()
                     .and_then(|()| child.wait())

@@ -83,8 +83,12 @@ async fn no_acknowledged_write_is_lost_by_a_power_cut() -> anyhow::Result<()> {
     let mut slowest_start = Duration::ZERO;
 
     let mut client = server.start().await?;
-    while coverage.cuts < wanted {
+    for round in 0.. {
         let cut = coverage.cuts;
+        if cut >= wanted {
+            break;
+        }
+        ensure!(round < 4 * wanted, "in {round} cuts only {cut} met a write");
         let context = || format!("at cut {cut} (SEED={seed})");
         let before = (load.counts(), Files::of(&server.data_dir())?);
         let is_large = rng.random_range(0..4) == 0;
@@ -97,7 +101,9 @@ async fn no_acknowledged_write_is_lost_by_a_power_cut() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(rng.random_range(life_ms))).await;
         if rng.random() {
             // The bytes of what was answered this moment have only just been synced.
-            load.next_answer().await;
+            tokio::time::timeout(Duration::from_secs(20), load.next_answer())
+                .await
+                .with_context(context)?;
         }
         let how = match rng.random_range(0..10) {
             0 => Cut::AllFirst,

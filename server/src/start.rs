@@ -39,7 +39,7 @@ const FLUSH_LOG_BYTES: u64 = 64 << 20;
 const KEEP_LOG_BYTES: u64 = 64 << 20;
 
 /// How long connections may take to finish when the node stops.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long closing the database may take. All of it is on disk by then.
 const CLOSING: Duration = Duration::from_secs(10);

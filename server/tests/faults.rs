@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::Client;
 use node::{Node, traced};
@@ -114,8 +114,17 @@ async fn assert_filled(node: &Node) {
 async fn killed(data: &Path) {
     let node = Node::start(data);
     fill(&node).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    quiet(data).await;
     node.kill();
+}
+
+/// Waits until the log has said of its last batch that it is synced.
+async fn quiet(data: &Path) {
+    let since = Instant::now();
+    while records(data).last().unwrap()["kind"] != "committed" {
+        assert!(since.elapsed().as_secs() < 20, "the log marks nothing");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What a start must say that cut a torn tail.
@@ -149,7 +158,7 @@ async fn a_torn_tail_is_cut_with_one_line_and_nothing_acknowledged_is_lost() {
     assert!(cut["bytes"].as_u64().unwrap() >= 340, "{cut}");
     assert!(cut["what"].is_string(), "{cut}");
     assert_filled(&node).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    quiet(&data).await;
     node.kill();
 
     // The last record itself stops in the middle; being the last one, it carries nothing that was acknowledged.

@@ -176,7 +176,7 @@ async fn exchange(
     holdfast: &mut Side,
     command: &Command,
 ) -> (Answer, Answer, Verdict) {
-    for patience in (0..20).rev() {
+    for patience in (0..1000).rev() {
         let (left, right) =
             tokio::join!(etcd.send(command.clone()), holdfast.send(command.clone()));
         let verdict = compare(command, &left, &right);
