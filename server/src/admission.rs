@@ -19,9 +19,9 @@ pub struct Admission {
 
 /// Whether a write is let in.
 #[derive(Debug)]
-pub enum Verdict<'a> {
+pub enum Verdict {
     /// It is; the count of it is kept until the write has its outcome.
-    Welcome(Accepted<'a>),
+    Welcome(Accepted),
     /// The disk has no room; it comes back by itself.
     DiskFull,
     /// The database has no room: the alarm is due.
@@ -46,7 +46,7 @@ impl Admission {
         op: &Op,
         engine: &dyn StateEngine,
         is_alarm_on: impl FnOnce() -> bool,
-    ) -> Verdict<'_> {
+    ) -> Verdict {
         let charge = charge(op);
         let is_refused = match self.space.level() {
             Level::Enough => false,

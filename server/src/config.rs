@@ -112,6 +112,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// How long a request may take inside the node: etcd's five seconds and two elections.
     pub request_timeout: Duration,
+    /// How long the rest of a long answer waits for its client to take more of it. No flag sets it.
+    pub unread_timeout: Duration,
     /// The largest request in bytes.
     pub max_request_bytes: usize,
     /// The most operations of one transaction.
@@ -149,7 +151,7 @@ pub struct Config {
 /// One stated amount of memory and its parts. The key index is not in it: it is as large as the keys need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBudget {
-    /// Values of live keys kept in RAM.
+    /// The index of keys, and values as far as it leaves room.
     pub values: u64,
     /// Recent change sets, for watchers.
     pub ring: u64,
@@ -159,6 +161,8 @@ pub struct MemoryBudget {
     pub block_cache: u64,
     /// The log's recent entries.
     pub log_tail: u64,
+    /// Connections, running answers, and what the allocator holds in reserve.
+    pub rest: u64,
 }
 
 /// Something about the settings that is worth a line in the log.
@@ -363,6 +367,9 @@ fn auto_compaction(values: &Values) -> Result<Option<Retention>, ConfigError> {
 /// What is compacted more often than this, nobody could watch.
 const SHORTEST_RETENTION: Duration = Duration::from_secs(1);
 
+/// [`Config::unread_timeout`]; the error names it (`etcd/error.rs`), and so do the docs.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 impl Default for Config {
     /// What `holdfast` alone means.
     fn default() -> Self {
@@ -430,6 +437,7 @@ impl Config {
             election_timeout,
             request_timeout: Duration::from_secs(5)
                 + 2 * election_timeout.max(Duration::from_secs(1)),
+            unread_timeout: UNREAD_TIMEOUT,
             max_request_bytes: values.number("max-request-bytes"),
             max_txn_ops: values.number("max-txn-ops"),
             max_concurrent_streams: values.number("max-concurrent-streams"),
@@ -541,7 +549,7 @@ impl Config {
 impl MemoryBudget {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.values + self.ring + self.memtables + self.block_cache + self.log_tail
+        self.values + self.ring + self.memtables + self.block_cache + self.log_tail + self.rest
     }
 
     /// Splits a total; `None` if it is too small to be split.
@@ -554,13 +562,15 @@ impl MemoryBudget {
         let ring = (total / 16).min(16 * MIB);
         let log_tail = ring;
         let block_cache = total / 8;
-        let values = total - memtables - ring - log_tail - block_cache;
+        let rest = total / 8;
+        let values = total - memtables - ring - log_tail - block_cache - rest;
         Some(Self {
             values,
             ring,
             memtables,
             block_cache,
             log_tail,
+            rest,
         })
     }
 }

@@ -370,12 +370,7 @@ impl Restoring {
                 refuse_content(&wal)?;
             }
             for folder in [&member.join("db"), &wal] {
-                match fs::remove_dir_all(folder) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(system(folder, error));
-                    }
-                    _ => {}
-                }
+                empty(folder).map_err(|error| system(folder, error))?;
             }
         } else if wal_dir.is_some() {
             refuse_content(&wal)?;
@@ -429,6 +424,23 @@ impl Restoring {
         remove_if_there(&self.member.join(RESTORING))?;
         sync_folder(&self.member).map_err(|error| system(&self.member, error))
     }
+}
+
+/// Removes all that is in a folder, if it is there. The folder stays: it may be a mount point.
+fn empty(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a folder that is there and not empty.
@@ -855,6 +867,27 @@ mod tests {
             error.contains(&format!("kept in {}", wal.display())),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_restore_that_begins_anew_empties_the_folders_and_keeps_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, wal) = (folder.path().join("data"), folder.path().join("wal"));
+        fs::create_dir(&wal).unwrap();
+        // Of a folder that was removed and made again it would be another one.
+        set_mode(&wal, 0o750);
+        for _ in 0..2 {
+            let restoring = Restoring::begin(&data, Some(&wal), IDENTITY).unwrap();
+            assert_eq!(restoring.wal(), wal);
+            for folder in [restoring.wal(), restoring.database()] {
+                assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+                fs::create_dir_all(folder.join("a/b")).unwrap();
+                fs::write(folder.join("half"), "x").unwrap();
+            }
+            // It is killed here.
+        }
+        let mode = fs::metadata(&wal).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750);
     }
 
     #[test]

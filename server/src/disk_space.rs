@@ -170,19 +170,22 @@ impl DiskSpace {
             .findings
             .iter()
             .filter(|finding| finding.level != Level::Enough)
-            .map(|finding| {
-                let (free, needed) = (finding.free >> 20, finding.needed >> 20);
-                format!(
-                    "{} has {free} MiB free of {needed} MiB needed",
-                    finding.folder.display()
-                )
-            });
+            .map(|finding| scarcity(finding, finding.needed));
         let scarce: Vec<String> = scarce.collect();
         Some(if scarce.is_empty() {
             "holdfast: a write met a full disk and waits".to_owned()
         } else {
             format!("holdfast: the disk is full: {}", scarce.join(", "))
         })
+    }
+
+    /// Why the disk has no room for so many more bytes of the database beside what writes need; nothing if it has.
+    pub fn lacks_room_for(&self, bytes: u64) -> Option<String> {
+        let seen = self.seen.lock();
+        // The database is on the first volume. Where nobody looks, nothing is known.
+        let finding = seen.findings.first()?;
+        let needed = finding.needed.saturating_add(bytes);
+        (finding.free < needed).then(|| scarcity(finding, needed))
     }
 
     /// A write has met a full disk: nothing more is accepted until it is done.
@@ -209,7 +212,8 @@ impl DiskSpace {
         self.waiters.notify_all();
     }
 
-    fn take(&self, findings: Vec<Finding>, is_log_starved: bool) {
+    /// Takes what a look found.
+    pub(crate) fn take(&self, findings: Vec<Finding>, is_log_starved: bool) {
         let found = findings.iter().map(|finding| finding.level).max();
         let mut level = found.unwrap_or_default();
         let mut seen = self.seen.lock();
@@ -244,6 +248,15 @@ impl Drop for Met<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn scarcity(finding: &Finding, needed: u64) -> String {
+    format!(
+        "{} has {} MiB free of {} MiB needed",
+        finding.folder.display(),
+        finding.free >> 20,
+        needed.div_ceil(1 << 20)
+    )
 }
 
 fn tell(level: Level, before: Level, findings: &[Finding]) {
@@ -524,6 +537,26 @@ mod tests {
             waiter.join().unwrap();
         }
         assert!(since.elapsed() >= PERIOD * 3, "{:?}", since.elapsed());
+    }
+
+    #[test]
+    fn room_for_more_is_what_writes_do_not_need() {
+        let space = DiskSpace::default();
+        assert_eq!(space.lacks_room_for(u64::MAX), None, "nobody has looked");
+        let found = |name, free| Finding {
+            name,
+            folder: PathBuf::from("/data"),
+            free,
+            needed: 160 << 20,
+            level: Level::Enough,
+        };
+        let findings = vec![found("data", 200 << 20), found("wal", 160 << 20)];
+        space.take(findings, false);
+        assert_eq!(space.lacks_room_for(40 << 20), None);
+        assert_eq!(
+            space.lacks_room_for(41 << 20).unwrap(),
+            "/data has 200 MiB free of 201 MiB needed"
+        );
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub mod disk_space;
 pub mod dump;
 pub mod etcd;
 pub mod exec;
+#[cfg(test)]
+#[path = "../../store/tests/fuzz/mod.rs"]
+mod fuzz;
 pub mod http;
 pub mod identity;
 pub mod limits;

@@ -17,6 +17,7 @@ use store::{Answer, Reader, Refusal, StateEngine, View};
 
 use crate::admission::{Admission, Verdict};
 use crate::metrics::Metrics;
+use crate::quota::Accepted;
 use crate::raft::Core;
 use crate::sweep::Sweeps;
 use crate::watch::Hub;
@@ -180,7 +181,7 @@ impl Node {
             alarms.is_on_of(AlarmType::Nospace, core.member_id)
         };
         match core.admission.judge(&op, &*core.engine, is_alarm_on) {
-            Verdict::Welcome(_accepted) => self.submit(call, op).await,
+            Verdict::Welcome(accepted) => self.submit(call, op, Some(accepted)).await,
             Verdict::DiskFull => Err(CallError::NoSpace),
             Verdict::OverQuota => {
                 // Once: while it is on its way, further refusals do not repeat it.
@@ -203,7 +204,7 @@ impl Node {
             member_id: core.member_id,
             alarm: AlarmType::Nospace as i32,
         });
-        let raised = self.submit(call, alarm).await;
+        let raised = self.submit(call, alarm, None).await;
         tracing::warn!(
             size_bytes = quota.size(),
             size_in_use_bytes = quota.size_in_use(),
@@ -213,8 +214,14 @@ impl Node {
         );
     }
 
-    /// Puts a command through consensus, whatever room there is.
-    async fn submit(&self, call: &Call, op: Op) -> Result<Answer, CallError> {
+    /// Puts a command through consensus, whatever room there is. What was accepted counts until its outcome, also if
+    /// the caller leaves.
+    async fn submit(
+        &self,
+        call: &Call,
+        op: Op,
+        accepted: Option<Accepted>,
+    ) -> Result<Answer, CallError> {
         let core = &self.inner.core;
         let command = Command {
             member: core.member_id,
@@ -226,7 +233,7 @@ impl Node {
         };
         let proposed = core
             .proposals
-            .submit(command, core.clock.now(), call.timeout)?
+            .submit(command, core.clock.now(), call.timeout, accepted)?
             .await;
         let [queued, committed, applied] = proposed
             .stages

@@ -3,6 +3,7 @@
 //! The size is asked for a few times a second, off the path of a write. What was accepted and was not yet in the size
 //! that was found counts on top, so that no burst between two looks runs past the quota.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use store::StateEngine;
@@ -16,20 +17,20 @@ pub struct Quota {
     /// Charges of all writes ever accepted.
     accepted: AtomicI64,
     /// Charges of those among them that have their outcome: they are in the size, if they are anywhere.
-    settled: AtomicI64,
+    settled: Arc<AtomicI64>,
     /// How far `accepted` may go until the next look.
     threshold: AtomicI64,
     is_raising: AtomicBool,
 }
 
-/// A write that was accepted; dropped when its outcome is known.
+/// A write that was accepted; dropped when it has its outcome, whether or not somebody waits for that.
 #[derive(Debug)]
-pub struct Accepted<'a> {
-    settled: &'a AtomicI64,
+pub struct Accepted {
+    settled: Arc<AtomicI64>,
     charge: i64,
 }
 
-impl Drop for Accepted<'_> {
+impl Drop for Accepted {
     fn drop(&mut self) {
         if self.charge > 0 {
             // Its bytes are in the engine before whoever looks next sees this.
@@ -56,7 +57,7 @@ impl Quota {
             size: AtomicU64::new(1),
             size_in_use: AtomicU64::new(1),
             accepted: AtomicI64::new(0),
-            settled: AtomicI64::new(0),
+            settled: Arc::default(),
             threshold: AtomicI64::new(limit.unwrap_or(i64::MAX)),
             is_raising: AtomicBool::new(false),
         }
@@ -88,7 +89,7 @@ impl Quota {
     }
 
     /// Whether a write of this charge fits; if so it is counted. To be kept until the write has its outcome.
-    pub fn accept(&self, charge: u64) -> Option<Accepted<'_>> {
+    pub fn accept(&self, charge: u64) -> Option<Accepted> {
         let charge = match self.limit {
             Some(_) => i64::try_from(charge).unwrap_or(i64::MAX),
             None => 0,
@@ -101,7 +102,7 @@ impl Quota {
             }
         }
         Some(Accepted {
-            settled: &self.settled,
+            settled: self.settled.clone(),
             charge,
         })
     }

@@ -455,6 +455,7 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
         request_timeout: config.request_timeout,
+        unread_timeout: config.unread_timeout,
         slow_request: config.slow_request,
         quota_bytes: config.quota_backend_bytes,
         temporary_dir: config.data_dir.join("member"),
@@ -496,11 +497,12 @@ fn serve<S: Serve>(
 fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
     let memory = config.memory;
     let budget = [
-        ("values", memory.values),
+        ("index+values", memory.values),
         ("ring", memory.ring),
         ("memtables", memory.memtables),
         ("block_cache", memory.block_cache),
         ("log_tail", memory.log_tail),
+        ("rest", memory.rest),
     ];
     for (part, bytes) in budget {
         metrics::set(&metrics.memory_budget.with_label_values(&[part]), bytes);
@@ -524,10 +526,9 @@ fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
         metrics.compact_revision.set(view.compact_revision);
         metrics.compaction_horizon.set(node.sweeps().horizon());
         metrics.compaction_swept.set(node.sweeps().swept());
-        metrics::set(
-            &metrics.memory.with_label_values(&["values"]),
-            view.cached_bytes as u64,
-        );
+        for (part, bytes) in [("values", view.cached_bytes), ("index", view.index_bytes)] {
+            metrics::set(&metrics.memory.with_label_values(&[part]), bytes as u64);
+        }
         let pages = node.reader().holding();
         metrics::set(&metrics.list_views, pages.views as u64);
         metrics::set(

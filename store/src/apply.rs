@@ -16,7 +16,7 @@ use crate::entry::{Entry, LogId, Payload};
 use crate::error::{Need, StoreError};
 use crate::history::ChangeSet;
 use crate::layout;
-use crate::mvcc::index::Builder;
+use crate::mvcc::index::{Builder, Index};
 use crate::mvcc::range::{Interval, Selection, versions};
 use crate::mvcc::room::Room;
 use crate::mvcc::twin::Twin;
@@ -37,7 +37,8 @@ const FIRST_REVISION: i64 = 1;
 /// How a machine uses memory.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of records to hold in memory; beyond, values are left to the engine. Keys always stay.
+    /// Bytes for the index and for values. Keys always stay; values get what they leave, but an eighth at least, and
+    /// are left to the engine beyond.
     pub value_budget_bytes: usize,
 }
 
@@ -95,10 +96,9 @@ impl Machine {
     /// Opens the state that the engine holds, and rebuilds the index; values stay in the engine for now.
     pub fn open(engine: Arc<dyn StateEngine>, options: Options) -> Result<Self, StoreError> {
         check_format(&*engine)?;
-        let (twin, state) = (
-            Twin::new(read_index(&*engine)?),
-            snapshot::current(&*engine)?,
-        );
+        let (index, index_bytes) = read_index(&*engine)?;
+        let twin = Twin::new(index, index_bytes);
+        let state = snapshot::current(&*engine)?;
         let alarms = Arc::new(snapshot::alarms(&*engine)?);
         let applied = state.as_ref().map(|state| state.applied);
         let revision = state
@@ -113,6 +113,7 @@ impl Machine {
             alarms: alarms.clone(),
             index: twin.published().clone(),
             cached_bytes: 0,
+            index_bytes: twin.index_bytes(),
             edits: Edits::default(),
             operations: Operations::default(),
         });
@@ -287,11 +288,11 @@ impl Machine {
         let Some(from) = self.cache.warm_from.take() else {
             return Ok(0);
         };
-        if self.is_stopped || self.twin.cached_bytes() >= self.cache.budget {
+        if self.is_stopped || self.twin.cached_bytes() >= self.room_for_values() {
             return Ok(0);
         }
         let mut records = Vec::new();
-        let mut room = self.cache.budget - self.twin.cached_bytes();
+        let mut room = self.room_for_values() - self.twin.cached_bytes();
         let all = Selection::Interval(Interval {
             start: &from,
             end: None,
@@ -342,11 +343,18 @@ impl Machine {
         }
     }
 
+    /// Bytes that values may take: what the index leaves of the budget, and an eighth of it at least.
+    fn room_for_values(&self) -> usize {
+        let budget = self.cache.budget;
+        let left = budget.saturating_sub(self.twin.index_bytes());
+        left.max(budget / 8)
+    }
+
     /// Strips values, leaf by leaf, those not read since the clock hand last came by.
     fn strip_beyond_budget(&mut self) {
         let mut wraps = 0;
         // The first round may only find leaves in use; after the second all that can be is stripped.
-        while self.twin.cached_bytes() > self.cache.budget && wraps < 3 {
+        while self.twin.cached_bytes() > self.room_for_values() && wraps < 3 {
             let Some((is_used, tips)) = self.twin.working().clock(&self.cache.hand) else {
                 self.cache.hand.clear();
                 wraps += 1;
@@ -378,6 +386,7 @@ impl Machine {
             alarms: self.alarms.clone(),
             index,
             cached_bytes: self.twin.cached_bytes(),
+            index_bytes: self.twin.index_bytes(),
             edits: self.twin.total(),
             operations: self.operations,
         }));
@@ -414,8 +423,9 @@ fn check_format(engine: &dyn StateEngine) -> Result<(), StoreError> {
     }
 }
 
-fn read_index(engine: &dyn StateEngine) -> Result<crate::mvcc::index::Index, StoreError> {
-    let mut builder = Builder::default();
+/// The index without values, and the bytes of its tips.
+fn read_index(engine: &dyn StateEngine) -> Result<(Index, usize), StoreError> {
+    let (mut builder, mut bytes) = (Builder::default(), 0);
     let mut scratch = Vec::new();
     let mut fault = None;
     engine.scan(
@@ -424,6 +434,7 @@ fn read_index(engine: &dyn StateEngine) -> Result<crate::mvcc::index::Index, Sto
         None,
         &mut |key, stored, _| match layout::tip(&mut scratch, key, stored) {
             Ok(tip) => {
+                bytes += tip.fixed_bytes();
                 builder.push(tip);
                 Step::Next
             }
@@ -433,7 +444,7 @@ fn read_index(engine: &dyn StateEngine) -> Result<crate::mvcc::index::Index, Sto
             }
         },
     )?;
-    fault.map_or_else(|| Ok(builder.finish()), Err)
+    fault.map_or_else(|| Ok((builder.finish(), bytes)), Err)
 }
 
 fn apply_commands(

@@ -2,7 +2,8 @@
 //!
 //! etcd hashes versions in the order of their revisions, which is the order it stores them in. Here versions stand in
 //! the order of their keys. So each version is hashed alone, as it comes, and what remains of it is a `Piece`; the
-//! pieces are sorted by revision and joined. That is exact: CRCs are linear.
+//! pieces are sorted by revision and joined. That is exact: CRCs are linear. A history of more pieces than there is
+//! room for is gone through again and again, each time for the next ones: time grows with it then, and memory does not.
 //!
 //! What is hashed depends on the revisions alone, never on how far a member has come in freeing compacted versions.
 
@@ -28,12 +29,55 @@ pub struct KvHash {
 /// What etcd's hash begins with: the name of the bucket.
 const PREFIX: &[u8] = b"key";
 
+/// Pieces that there is room for: 48 MiB of them. A power of two, so that a vector grows to just that.
+const ROOM: usize = 1 << 21;
+
+/// Revision and sub-revision.
+type Place = (i64, u32);
+
 /// One version: where it stands, and the CRC and length of what etcd hashes of it.
 struct Piece {
     revision: i64,
     sub: u32,
     crc: u32,
     len: u32,
+    /// It counts only if no key is live.
+    is_spared: bool,
+}
+
+impl Piece {
+    fn place(&self) -> Place {
+        (self.revision, self.sub)
+    }
+}
+
+/// The pieces behind a place, as many of the first ones as there is room for.
+struct Window {
+    /// Nothing up to here belongs to it.
+    from: Option<Place>,
+    /// Nothing behind this does; none while all has fitted in.
+    to: Option<Place>,
+    pieces: Vec<Piece>,
+    room: usize,
+}
+
+impl Window {
+    fn takes(&self, place: Place) -> bool {
+        self.from.is_none_or(|from| place > from) && self.to.is_none_or(|to| place <= to)
+    }
+
+    fn push(&mut self, piece: Piece) {
+        self.pieces.push(piece);
+        if self.pieces.len() >= self.room {
+            // A quarter goes, so that it has not to be done again soon.
+            let kept = (self.room / 4 * 3).max(1);
+            let (_, last, _) = self
+                .pieces
+                .select_nth_unstable_by_key(kept - 1, Piece::place);
+            self.to = Some(last.place());
+            self.pieces.truncate(kept);
+        }
+    }
 }
 
 /// Hashes the history up to `asked`, by etcd's rules; 0 is the newest revision. None if `goes_on` says no meanwhile.
@@ -60,9 +104,9 @@ pub(crate) fn kv(
             compacted,
         }));
     }
-    let pieces = pieces(engine, compacted, revision, goes_on)?;
-    Ok(Ok(pieces.map(|pieces| KvHash {
-        hash: join(crc32c::crc32c(PREFIX), &pieces),
+    let hash = history(engine, compacted, revision, ROOM, goes_on)?;
+    Ok(Ok(hash.map(|hash| KvHash {
+        hash,
         compact_revision: compacted,
         revision,
     })))
@@ -94,23 +138,53 @@ pub(crate) fn whole(
     Ok(is_whole.then_some(crc))
 }
 
-/// The versions that count, in the order of their revisions.
-fn pieces(
+/// The hash of the versions that count, with room for so many pieces.
+fn history(
     engine: &dyn StateEngine,
     compacted: i64,
     revision: i64,
+    room: usize,
     goes_on: &dyn Fn() -> bool,
-) -> Result<Option<Vec<Piece>>, StoreError> {
+) -> Result<Option<u32>, StoreError> {
     let mut chosen = Chosen {
         compacted,
         revision,
-        counted: Vec::new(),
-        spared: Vec::new(),
+        window: Window {
+            from: None,
+            to: None,
+            pieces: Vec::new(),
+            room,
+        },
         is_any_live: false,
         key: Vec::new(),
         has_newer: false,
         is_settled: false,
     };
+    let mut crc = crc32c::crc32c(PREFIX);
+    loop {
+        if !gather(engine, &mut chosen, goes_on)? {
+            return Ok(None);
+        }
+        let window = &mut chosen.window;
+        window.pieces.sort_unstable_by_key(Piece::place);
+        crc = join(crc, &window.pieces);
+        // Whatever is written, swept or rewritten meanwhile, the next pass sees the same versions of these revisions.
+        window.pieces.clear();
+        match window.to.take() {
+            None => return Ok(Some(crc)),
+            last => window.from = last,
+        }
+    }
+}
+
+/// Goes through all versions for the pieces of the window; false if it was ended early.
+fn gather(
+    engine: &dyn StateEngine,
+    chosen: &mut Chosen,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<bool, StoreError> {
+    chosen.key.clear();
+    (chosen.has_newer, chosen.is_settled) = (false, false);
     let (mut fault, mut is_whole) = (None, true);
     engine.scan_once(Family::Kv, &[], None, &mut |key, value, _| {
         is_whole = goes_on();
@@ -128,22 +202,19 @@ fn pieces(
     if let Some(fault) = fault {
         return Err(fault);
     }
-    let mut pieces = chosen.counted;
-    if !chosen.is_any_live {
-        // etcd's quirk: with nothing that a compaction would keep, it leaves nothing out.
-        pieces.append(&mut chosen.spared);
+    if chosen.is_any_live {
+        // Else they stay, which is etcd's quirk: with nothing that a compaction would keep, it leaves nothing out.
+        chosen.window.pieces.retain(|piece| !piece.is_spared);
     }
-    pieces.sort_unstable_by_key(|piece| (piece.revision, piece.sub));
-    Ok(is_whole.then_some(pieces))
+    Ok(is_whole)
 }
 
 /// Chooses the versions that count, while they pass by: key by key, the newest first.
 struct Chosen {
     compacted: i64,
     revision: i64,
-    counted: Vec<Piece>,
-    /// Those that count only if no key is live at `revision`.
-    spared: Vec<Piece>,
+    window: Window,
+    /// Whether a key is live at `revision`, as far as is known.
     is_any_live: bool,
     /// The escaped key at hand.
     key: Vec<u8>,
@@ -168,28 +239,32 @@ impl Chosen {
         // The first one at or below the revision is in force there.
         let is_live = op == Op::Put && !self.has_newer;
         self.is_any_live |= is_live;
+        let place = (found.mod_revision, sub);
         if found.mod_revision > self.compacted {
             self.has_newer = true;
-            self.counted
-                .push(self.piece(found.mod_revision, sub, op, encoded)?);
-            return Ok(());
+            return self.take(place, op, encoded, false);
         }
         // In force at the compacted revision: older ones are compacted. Of a tombstone etcd counts nothing either,
         // whether a compaction removes it or, at its very revision, keeps it.
         self.is_settled = true;
-        if op == Op::Put {
-            let piece = self.piece(found.mod_revision, sub, op, encoded)?;
-            if is_live {
-                self.counted.push(piece);
-            } else if !self.is_any_live {
-                self.spared.push(piece);
-            }
+        if op == Op::Put && (is_live || !self.is_any_live) {
+            self.take(place, op, encoded, !is_live)?;
         }
         Ok(())
     }
 
     /// Hashes a version as etcd stores it: a revision key, then the key-value pair, of which a tombstone has the key.
-    fn piece(&self, revision: i64, sub: u32, op: Op, encoded: &[u8]) -> Result<Piece, StoreError> {
+    fn take(
+        &mut self,
+        place: Place,
+        op: Op,
+        encoded: &[u8],
+        is_spared: bool,
+    ) -> Result<(), StoreError> {
+        if !self.window.takes(place) {
+            return Ok(());
+        }
+        let (revision, sub) = place;
         let mut head = [b'_'; 18];
         head[..8].copy_from_slice(&revision.to_be_bytes());
         head[9..17].copy_from_slice(&u64::from(sub).to_be_bytes());
@@ -203,12 +278,14 @@ impl Chosen {
         let len = u32::try_from(head.len() + body.len()).map_err(|_| {
             StoreError::damaged("a version in family kv is longer than any request")
         })?;
-        Ok(Piece {
+        self.window.push(Piece {
             revision,
             sub,
             crc: crc32c::crc32c_append(crc32c::crc32c(head), body),
             len,
-        })
+            is_spared,
+        });
+        Ok(())
     }
 }
 
@@ -256,10 +333,16 @@ fn power_of_x(mut exponent: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use rand::rngs::StdRng;
+    use rand::seq::SliceRandom as _;
     use rand::{Rng, SeedableRng};
 
     use super::*;
+    use crate::engine::Batch;
+    use crate::engine::memory::MemoryEngine;
+    use crate::record::{Fields, Record};
 
     #[test]
     fn joined_pieces_have_the_crc_of_the_whole() {
@@ -277,12 +360,131 @@ mod tests {
                         sub: 0,
                         crc: crc32c::crc32c(&part),
                         len: u32::try_from(len).unwrap(),
+                        is_spared: false,
                     }
                 })
                 .collect();
             let joined = join(crc32c::crc32c(PREFIX), &pieces);
             assert_eq!(joined, crc32c::crc32c(&whole));
         }
+    }
+
+    /// Versions of some keys, of which the last ones are deletions or not.
+    fn engine_of(random: &mut StdRng, is_live: bool) -> (MemoryEngine, i64) {
+        let engine = MemoryEngine::new();
+        let mut batch = Batch::default();
+        let (mut revision, mut sub) = (2, 0);
+        for round in 0..60_u8 {
+            let key = [random.random_range(b'a'..b'i')];
+            let is_last = round >= 48;
+            // At the end all are deleted, each once more.
+            let key = if is_last {
+                [b'a' + (round - 48) % 8]
+            } else {
+                key
+            };
+            let op = if is_last && !is_live || random.random_bool(0.2) {
+                Op::Delete
+            } else {
+                Op::Put
+            };
+            let fields = Fields {
+                key: &key,
+                create_revision: 2,
+                mod_revision: revision,
+                version: 1,
+                value: &vec![round; random.random_range(0..40)],
+                lease: 0,
+            };
+            let record = match op {
+                Op::Put => Record::new(&fields),
+                Op::Delete => Record::tombstone(&mut Vec::new(), &key, revision),
+            };
+            batch.put(
+                Family::Kv,
+                |out| layout::put_kv_key(out, &key, revision),
+                |out| layout::put_kv_value(out, op, sub, &record),
+            );
+            if is_last || random.random_bool(0.5) {
+                (revision, sub) = (revision + 1, 0);
+            } else {
+                sub += 1;
+            }
+        }
+        engine.write(&batch).unwrap();
+        (engine, revision)
+    }
+
+    #[test]
+    fn with_room_for_a_few_pieces_the_hash_is_the_same() {
+        eprintln!("seed 32");
+        let mut random = StdRng::seed_from_u64(32);
+        let mut passes = 0;
+        for round in 0..60 {
+            let (engine, newest) = engine_of(&mut random, round % 2 == 0);
+            for compacted in [-1, 2, newest / 2, newest] {
+                let revision = random.random_range(compacted.max(1)..=newest);
+                let hash = |room| {
+                    let counted = Cell::new(0);
+                    let goes_on = || {
+                        counted.set(counted.get() + 1);
+                        true
+                    };
+                    let hash = history(&engine, compacted, revision, room, &goes_on).unwrap();
+                    (hash.unwrap(), counted.get())
+                };
+                let (expected, visited) = hash(ROOM);
+                for room in [1, 2, 3, 7, 20] {
+                    let (found, visits) = hash(room);
+                    assert_eq!(found, expected, "{round} {compacted} {revision} {room}");
+                    passes += visits / visited;
+                }
+                let stopped = history(&engine, compacted, revision, 3, &|| false).unwrap();
+                assert_eq!(stopped, None);
+            }
+        }
+        assert!(passes > 60 * 4 * 5 * 4, "{passes} passes");
+    }
+
+    #[test]
+    fn a_window_never_holds_more_than_it_has_room_for() {
+        eprintln!("seed 33");
+        let mut random = StdRng::seed_from_u64(33);
+        let mut places: Vec<Place> = (0..1000)
+            .map(|place| (place / 3, u32::try_from(place % 3).unwrap()))
+            .collect();
+        places.shuffle(&mut random);
+        let mut window = Window {
+            from: Some((10, 1)),
+            to: None,
+            pieces: Vec::new(),
+            room: 64,
+        };
+        for &place in &places {
+            if window.takes(place) {
+                window.push(Piece {
+                    revision: place.0,
+                    sub: place.1,
+                    crc: 0,
+                    len: 0,
+                    is_spared: false,
+                });
+            }
+            assert!(window.pieces.len() < 64 && window.pieces.capacity() <= 64);
+        }
+        places.sort_unstable();
+        let held = window.pieces.len();
+        assert!(held >= 48);
+        window.pieces.sort_unstable_by_key(Piece::place);
+        let found = window.pieces.iter().map(Piece::place);
+        assert!(
+            found.eq(places
+                .iter()
+                .copied()
+                .filter(|&place| place > (10, 1))
+                .take(held))
+        );
+        assert_eq!(window.to, window.pieces.last().map(Piece::place));
     }
 
     #[test]
@@ -293,6 +495,7 @@ mod tests {
             sub: 0,
             crc: 7,
             len: u32::try_from(len).unwrap(),
+            is_spared: false,
         };
         assert_eq!(join(left, &[right]), crc32c::crc32c_combine(left, 7, len));
     }

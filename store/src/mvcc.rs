@@ -1,5 +1,6 @@
 //! Multi-version keys: the index of live keys, and one file per verb.
 
+pub(crate) mod by_value;
 pub mod chosen;
 pub(crate) mod compact;
 pub(crate) mod delete;

@@ -127,6 +127,7 @@ mod tests {
             applied: None,
             index: Index::default(),
             cached_bytes: 0,
+            index_bytes: 0,
             edits: Edits::default(),
             operations: Operations::default(),
             alarms: Arc::default(),

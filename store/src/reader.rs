@@ -41,8 +41,10 @@ pub struct View {
     pub alarms: Arc<Alarms>,
     /// The live keys.
     pub index: Index,
-    /// Bytes of records held in memory.
+    /// Bytes of values held in memory.
     pub cached_bytes: usize,
+    /// Bytes that the index takes beside them, about.
+    pub index_bytes: usize,
     /// What was done to the index since the machine was opened.
     pub edits: Edits,
     /// What was carried out since the machine was opened.
@@ -76,7 +78,7 @@ impl Reader {
         self.view.store(view);
     }
 
-    /// Keeps an older revision readable for [`Reader::range_pinned`], unless it is compacted already.
+    /// Keeps an older revision readable for [`Reader::page`], unless it is compacted already.
     ///
     /// Everything that compaction gives up meanwhile stays on disk, so a pin is for as long as a read takes.
     pub fn pin(&self, revision: i64) -> Result<Pin, Refusal> {
@@ -141,42 +143,54 @@ impl Reader {
         self.with_source(view, |source| range::range(source, request, visit))
     }
 
-    /// Evaluates a range at a pinned revision, also one that has been compacted since it was pinned.
-    pub fn range_pinned(
+    /// The first records of a range in key order: as many as have these bytes, but one if there is any, and no more than
+    /// its limit. With a pin at its revision, also if that has been compacted since. Costs no more than what it answers.
+    ///
+    /// None: it would be more than so much work, as in [`Reader::range_within`].
+    pub fn page(
         &self,
         view: &View,
-        pin: &Pin,
+        pin: Option<&Pin>,
         request: &RangeRequest,
-        visit: &mut dyn FnMut(&Record),
-    ) -> Result<Result<RangeTotals, Refusal>, StoreError> {
+        bytes: u64,
+        work: u64,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Result<Option<Vec<Record>>, Refusal>, StoreError> {
         let request = RangeRequest {
-            revision: pin.revision(),
+            revision: pin.map_or(view.revision, Pin::revision),
             ..request.clone()
         };
-        self.with_source(view, |source| {
+        let (room, pace) = (Room::of_page(bytes), Pace::new(work, goes_on));
+        let mut records = Vec::new();
+        let totals = self.with_source(view, |source| {
             let source = Source {
-                compact_revision: source.compact_revision.min(pin.revision()),
+                compact_revision: source.compact_revision.min(request.revision),
+                room: Some(&room),
+                pace: Some(&pace),
                 ..*source
             };
+            let visit = &mut |record: &Record| records.push(record.clone());
             range::range(&source, &request, visit)
-        })
+        })?;
+        Ok(totals.map(|_| (!pace.is_over()).then_some(records)))
     }
 
     /// Evaluates a range, unless that is more than so much work: about the number of keys, each that is not in memory
     /// counted eight times, and once more for each 256 bytes.
     ///
-    /// None: it would be more. For a thread that others wait for.
+    /// None: it would be more, or `goes_on` says no meanwhile. For a thread that others wait for, little work is right.
     pub fn range_within(
         &self,
         view: &View,
         request: &RangeRequest,
         work: u64,
+        goes_on: &dyn Fn() -> bool,
     ) -> Result<Result<Option<RangeAnswer>, Refusal>, StoreError> {
         let _pin = match self.pin_past(view, request) {
             Ok(pin) => pin,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let pace = Pace::new(work, &|| true);
+        let pace = Pace::new(work, goes_on);
         let mut records = Vec::new();
         let totals = self.with_source(view, |source| {
             let pace = Some(&pace);
@@ -230,14 +244,15 @@ impl Reader {
         chosen.read(&*self.engine, page)
     }
 
-    /// As [`Reader::txn`], unless that is more work than [`Reader::range_within`] may do.
+    /// As [`Reader::txn`], unless that is more work than [`Reader::range_within`] may do, or `goes_on` says no meanwhile.
     pub fn txn_within(
         &self,
         view: &View,
         request: &TxnRequest,
         work: u64,
+        goes_on: &dyn Fn() -> bool,
     ) -> Result<Result<Option<TxnResponse>, Refusal>, StoreError> {
-        let pace = Pace::new(work, &|| true);
+        let pace = Pace::new(work, goes_on);
         let answer = self.paced_txn(view, request, Some(&pace))?;
         Ok(if pace.is_over() {
             Ok(None)

@@ -291,6 +291,11 @@ impl Tip {
         self.0.0.len()
     }
 
+    /// Whether somebody else has the same, such as an index.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0.0) > 1
+    }
+
     /// Length of the whole record, also if its value was left out: its length is as long as the tag says.
     pub(crate) fn encoded_len(&self) -> u64 {
         let missing = match self.record() {
@@ -307,6 +312,11 @@ impl Tip {
         } else {
             0
         }
+    }
+
+    /// Bytes of memory that no stripping frees.
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        self.held_bytes() - self.cached_bytes()
     }
 }
 

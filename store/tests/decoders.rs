@@ -11,9 +11,11 @@
 mod fuzz;
 mod log_common;
 
+use std::cell::Cell;
+use std::io::Cursor;
 use std::sync::Arc;
 
-use fuzz::{fuzz, write_corpus};
+use fuzz::{fuzz, fuzz_made, write_corpus};
 use log_common::{Results, entries, id, must, options};
 use prost::Message;
 use proto::command::{Batch as Envelope, Command, command::Op};
@@ -23,14 +25,19 @@ use proto::etcd::etcdserverpb::{
     AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest,
     RequestOp, TxnRequest,
 };
+use rand::Rng;
+use rand::rngs::StdRng;
+use store::bolt::read::Database;
 use store::engine::memory::MemoryEngine;
 use store::engine::{Batch, Edit, Family, StateEngine, Step};
+use store::etcd::import::{self, Beginning, ImportError, Imported};
+use store::etcd::{export, status};
 use store::fs::{SimFs, WalFs};
 use store::log::{Log, LogError, LogOptions, dump};
 use store::record::Fields;
 use store::{
-    BATCH_FORMAT, Entry, FEATURE_LEVEL, LogId, Machine, Membership, Options, Payload, Record,
-    StoreError, Vote, layout,
+    BATCH_FORMAT, Entry, FEATURE_LEVEL, LogId, Machine, Membership, Options, Payload, Reader,
+    Record, StoreError, StoredMembership, Sweep, Swept, Vote, layout,
 };
 
 /// Cases of each decoder that is quick.
@@ -185,9 +192,92 @@ fn databases() {
                 .map(|change| change.record.encoded().len())
                 .sum::<usize>();
         }
+        let _ = reader.hash_kv(&view, 0, &|| true);
+        let _ = reader.hash_whole(&view, &|| true);
+        if input.len().is_multiple_of(4) {
+            given += snapshot_of(&reader);
+        }
+        // At last, because it removes something. Each step comes further.
+        let mut sweep = Sweep::new(reader);
+        if sweep.raise_horizon().is_ok() {
+            let mut goes_on = || matches!(sweep.step(2), Ok(Swept { is_done: false, .. }));
+            let has_ended = (0..input.len() + 10).any(|_| !goes_on());
+            assert!(has_ended, "the sweep does not end");
+        }
         // Each question may be answered with all there is.
         given / 25
     });
+}
+
+/// Bytes of a snapshot of etcd's, but for what a page for each bucket takes.
+fn snapshot_of(reader: &Reader) -> usize {
+    let options = export::Options {
+        storage_version: "3.7.0".to_owned(),
+        cluster_version: "3.7.0".to_owned(),
+        members: vec![(0xab, "{}".to_owned())],
+        sort_bytes: 500,
+    };
+    let temporary = tempfile::tempfile().unwrap();
+    let out = Cursor::new(Vec::new());
+    match export::export(reader, out, &temporary, &options, &mut || Ok(())) {
+        Ok((out, exported)) => {
+            assert_eq!(out.get_ref().len() as u64, exported.size);
+            out.get_ref().len().saturating_sub(20 * 4096)
+        }
+        Err(_) => 0,
+    }
+}
+
+/// A snapshot that etcd 3.7.3 made.
+const OF_ETCD: &[u8] = include_bytes!("files/etcd-3.7.3.snapshot");
+
+#[test]
+fn databases_of_etcd() {
+    let damaged = |random: &mut StdRng| {
+        let mut file = OF_ETCD.to_vec();
+        for _ in 0..random.random_range(1..8) {
+            // Not the meta pages: their checksums would stop it.
+            let at = random.random_range(8192..file.len() - 8);
+            match random.random_range(0..3) {
+                0 => file[at] ^= 1 << random.random_range(0..8),
+                1 => file[at..at + 8].fill(0xff),
+                _ => file[at] = random.random_range(0..40),
+            }
+        }
+        file
+    };
+    let taken_over = |database: &Database<'_>| -> Result<(Machine, Imported), ImportError> {
+        import::inspect(database)?;
+        let beginning = Beginning {
+            applied: LogId { term: 1, index: 1 },
+            membership: StoredMembership::default(),
+            bump_revision: None,
+        };
+        let engine = Arc::new(MemoryEngine::new());
+        let imported = import::import(database, &*engine, &beginning, &mut |_| {})?;
+        Ok((Machine::open(engine, Options::default())?, imported))
+    };
+    let taken = Cell::new(0);
+    let cases = fuzz_made("etcd", 5_000, damaged, |input| {
+        let database = Database::open(&input).unwrap();
+        let _ = status::status(&database, &mut |_| {});
+        let Ok((machine, imported)) = taken_over(&database) else {
+            return 0;
+        };
+        // What was taken over can be read, and handed out.
+        taken.set(taken.get() + 1);
+        let reader = machine.reader();
+        let all = RangeRequest {
+            key: "\0".into(),
+            range_end: "\0".into(),
+            ..Default::default()
+        };
+        reader.range(&reader.view(), &all).unwrap().unwrap();
+        imported.bytes as usize + snapshot_of(&reader)
+    });
+    eprintln!("{} of {cases} taken over", taken.get());
+    let few = cases / 50;
+    assert!((few..cases - few).contains(&taken.get()) || cases < 1000);
 }
 
 #[test]
@@ -499,6 +589,18 @@ fn write_the_corpus() {
             .unwrap();
         databases.push(built(&|out| put_items(out, &*engine)));
     }
+    // Deletions are compacted and half of them swept.
+    let compaction = CompactionRequest {
+        revision: machine.reader().view().revision,
+        physical: true,
+    };
+    let compaction = envelope(vec![Op::Compact(compaction)]);
+    apply(&mut machine, 4, Payload::Commands(compaction.into()));
+    engine.flush().unwrap();
+    let mut sweep = Sweep::new(machine.reader());
+    sweep.raise_horizon().unwrap();
+    assert!(!sweep.step(3).unwrap().is_done);
+    databases.push(built(&|out| put_items(out, &*engine)));
     write_corpus("layout", &states);
     write_corpus("database", &databases);
 

@@ -1,9 +1,11 @@
 //! Power cuts at any moment: what was acknowledged is there, what is there was written, in order.
+//!
+//! `SEED` replays one run.
 
 mod log_common;
 
 use log_common::model::{Model, Step, live};
-use log_common::{entry, open, options};
+use log_common::{entry, open, options, seeds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use store::Entry;
@@ -30,7 +32,7 @@ fn run(seed: u64) {
                 Ok((log, worker, _)) => break (log, worker),
                 Err(LogError::Io { .. }) if random.random_bool(0.5) => disk.restart(),
                 Err(LogError::Io { .. }) => disk.crash(),
-                Err(error) => panic!("seed {seed}, life {life}: {error}"),
+                Err(error) => panic!("SEED={seed}, life {life}: {error}"),
             }
         };
         let found = Model::read(&log).expect("the log can be read");
@@ -44,7 +46,7 @@ fn run(seed: u64) {
         is_found |= expected == found;
         assert!(
             is_found,
-            "seed {seed}, life {life}: found last {:?} purged {:?} vote {:?}, after {acknowledged} of {} steps, \
+            "SEED={seed}, life {life}: found last {:?} purged {:?} vote {:?}, after {acknowledged} of {} steps, \
              which end with last {:?} purged {:?} vote {:?}",
             found.last,
             found.purged,
@@ -60,12 +62,12 @@ fn run(seed: u64) {
                 .is_some_and(|purged| purged.index >= entry.id.index);
             assert!(
                 is_purged || found.entries.get(&entry.id.index) == Some(&entry),
-                "seed {seed}: {:?}",
+                "SEED={seed}: {:?}",
                 entry.id
             );
         }
         if let (Some(committed), Some(last)) = (log.committed(), log.last()) {
-            assert!(committed.index <= last.index, "seed {seed}");
+            assert!(committed.index <= last.index, "SEED={seed}");
         }
         before = found.clone();
         let mut model = found;
@@ -91,7 +93,9 @@ fn run(seed: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_power_cut() {
-    for seed in 0..2000 {
+    for seed in seeds(2000) {
+        // A failed run leaves its seed as the last one.
+        eprintln!("SEED={seed}");
         run(seed);
     }
 }

@@ -91,7 +91,7 @@ fn a_full_disk_is_waited_out_and_the_log_goes_on() {
 
     disk.fill(true);
     let results = Results::default();
-    let (mut appended, since) = (0, std::time::Instant::now());
+    let (mut appended, since) = (0, Instant::now());
     // More than this segment and the next one hold.
     while !log.is_starved() {
         log.append(entries(1, appended..appended + 1, 1000), results.done(0));

@@ -8,7 +8,7 @@ mod log_common;
 use std::collections::BTreeSet;
 
 use log_common::model::{Model, Step, live};
-use log_common::{entries, must, open, options};
+use log_common::{entries, from_env, must, open, options, seeds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use store::fs::{InDoubt, SimFs};
@@ -22,10 +22,6 @@ const ALL_SUBSETS: usize = 9;
 const SOME_SUBSETS: usize = 24;
 /// Sectors of a block of 4 KiB, which some disks write as a whole.
 const BLOCK: usize = 8;
-
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 fn log_options() -> LogOptions {
     LogOptions {
@@ -167,10 +163,7 @@ fn check(cut: &Cut, kept: &[bool], what: &str, random: &mut StdRng, seen: &mut S
 
 #[test]
 fn every_cut_of_a_recorded_run_leaves_what_was_acknowledged() {
-    let seeds = match from_env("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_env("RUNS").unwrap_or(RUNS),
-    };
+    let seeds = seeds(from_env("RUNS").unwrap_or(RUNS));
     let mut seen = Seen::default();
     for seed in seeds.clone() {
         let mut random = StdRng::seed_from_u64(!seed);

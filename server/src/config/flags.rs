@@ -103,7 +103,7 @@ pub(crate) const NODE: &[Flag] = flags! {
 
     [Own]
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
-    "memory-budget" Size, "512MiB" Works "Memory for values, caches and buffers together. The key index comes on top.";
+    "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
     "scrub-rate" Size, "4MiB" Works "How much data is read and checked again in the background, per second; 0 turns it off.";
 
     [Cluster]

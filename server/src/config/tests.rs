@@ -504,8 +504,9 @@ fn dump_has_flags_of_its_own() {
 fn the_memory_budget_is_the_sum_of_its_parts() {
     for total in [64 << 20, 512 << 20, 8_u64 << 30] {
         let parts = MemoryBudget::split(total).unwrap();
-        let sum = parts.values + parts.ring + parts.memtables + parts.block_cache + parts.log_tail;
-        assert_eq!(sum, total);
+        let caches = parts.ring + parts.memtables + parts.block_cache + parts.log_tail;
+        assert_eq!(parts.values + caches + parts.rest, total);
+        assert_eq!(parts.total(), total);
     }
     assert_eq!(MemoryBudget::split(1 << 20), None);
 }

@@ -80,7 +80,7 @@ impl BigList {
             });
         }
         let offload = self.offload.clone();
-        Box::pin(async move { offload.run(move |_| read(page)).await })
+        Box::pin(async move { offload.run(None, move |_| read(page)).await })
     }
 
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {

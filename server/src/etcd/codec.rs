@@ -38,6 +38,14 @@ static STATUS_OK: HeaderValue = HeaderValue::from_static("0");
 /// A body of some other maker: a watch stream, an HTTP endpoint.
 pub type OtherBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Infallible> + Send>>;
 
+/// A body that has no trailers to say that it failed, and breaks off instead.
+pub type FragileBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BrokenOff> + Send>>;
+
+/// An answer that ends before its time: its stream is reset, so that nobody takes it for a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff;
+
 /// The body of every response that the client port gives.
 pub enum Body {
     /// Nothing: the headers say it all.
@@ -50,16 +58,18 @@ pub enum Body {
     List(Box<List>),
     /// Anything that is not worth a case of its own on the hot path.
     Other(OtherBody),
+    /// The same, of what may break off.
+    Fragile(FragileBody),
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let body = self.get_mut();
         let frame = match body {
             Self::Empty => None,
@@ -79,7 +89,11 @@ impl http_body::Body for Body {
                     Some(Frame::trailers(success()))
                 }
             },
-            Self::Other(other) => return other.as_mut().poll_frame(context),
+            Self::Other(other) => {
+                let polled = other.as_mut().poll_frame(context);
+                return polled.map_err(|never| match never {});
+            }
+            Self::Fragile(fragile) => return fragile.as_mut().poll_frame(context),
         };
         Poll::Ready(frame.map(Ok))
     }
@@ -88,6 +102,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => true,
             Self::Other(other) => other.is_end_stream(),
+            Self::Fragile(fragile) => fragile.is_end_stream(),
             Self::Message(_) | Self::Trailers | Self::List(_) => false,
         }
     }
@@ -96,6 +111,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Other(other) => other.size_hint(),
+            Self::Fragile(fragile) => fragile.size_hint(),
             Self::Empty | Self::Message(_) | Self::Trailers | Self::List(_) => SizeHint::default(),
         }
     }

@@ -1,10 +1,10 @@
 //! `Defragment`: has the database rewritten, while everything goes on.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use proto::etcd::etcdserverpb::{DefragmentRequest, DefragmentResponse};
+use store::engine::REWRITE_STEP;
 use store::{StoreError, Sweep};
 use tokio::sync::watch::{self, Receiver};
 
@@ -14,7 +14,7 @@ use crate::logging;
 use crate::node::Node;
 
 /// How a run ended; none while it goes on.
-type Ended = Option<Result<(), Arc<str>>>;
+type Ended = Option<Result<(), Status>>;
 
 /// One run at a time: who asks while one goes on shares it.
 #[derive(Default)]
@@ -59,7 +59,8 @@ fn rewrite(node: &Node) -> Result<(), StoreError> {
     node.engine().compact_all()
 }
 
-fn run(node: &Node) -> Result<(), Arc<str>> {
+/// Rewrites the database if the disk has room for what is rewritten at once, beside what writes need.
+fn run(node: &Node) -> Result<(), Status> {
     let (engine, metrics) = (node.engine(), node.metrics());
     let admission = node.admission();
     let sizes = || {
@@ -67,6 +68,10 @@ fn run(node: &Node) -> Result<(), Arc<str>> {
         admission.quota.size()
     };
     let (began, before) = (Instant::now(), sizes());
+    if let Some(reason) = admission.space.lacks_room_for(before.min(REWRITE_STEP)) {
+        tracing::warn!(reason, "did not defragment: too little free disk space");
+        return Err(error::no_room_to_defragment(&reason));
+    }
     tracing::info!(size_bytes = before, "starting defragment");
     metrics.defrag_inflight.inc();
     let result = rewrite(node);
@@ -92,7 +97,7 @@ fn run(node: &Node) -> Result<(), Arc<str>> {
             if let StoreError::Corrupt { .. } = error {
                 node.stop_for(format!("the store cannot be read: {text}"));
             }
-            Err(text.into())
+            Err(error::defragment_failed(&text))
         }
     }
 }
@@ -105,9 +110,49 @@ pub(super) async fn defragment(
 ) -> Result<Outcome, Status> {
     let mut running = service.defragments.join(&service.node);
     let ended = running.wait_for(Option::is_some).await;
-    let ended = ended.map_err(|_| error::STOPPED)?.clone();
-    match ended {
-        Some(Err(text)) => Err(error::defragment_failed(&text)),
-        Some(Ok(())) | None => Ok(Outcome::of_message(&DefragmentResponse::default())),
+    ended
+        .map_err(|_| error::STOPPED)?
+        .clone()
+        .unwrap_or(Ok(()))?;
+    Ok(Outcome::of_message(&DefragmentResponse::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::disk_space::{DiskSpace, Finding, Level};
+    use crate::quota::Quota;
+    use crate::raft::bare;
+
+    #[test]
+    fn without_room_for_one_step_nothing_is_rewritten() {
+        let run_with = |spare: u64| {
+            let space = DiskSpace::default();
+            let finding = Finding {
+                name: "data",
+                folder: "/data".into(),
+                free: (160 << 20) + spare,
+                needed: 160 << 20,
+                level: Level::Enough,
+            };
+            space.take(vec![finding], false);
+            let (node, _) = bare::node(Admission {
+                quota: Quota::new(-1),
+                space: Arc::new(space),
+            });
+            run(&node)
+        };
+        assert_eq!(run_with(REWRITE_STEP), Ok(()));
+        let status = run_with(0).unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.text(),
+            "holdfast: the database was not defragmented: /data has 160 MiB free of 161 MiB needed"
+        );
     }
 }

@@ -177,6 +177,11 @@ pub const ANSWER_TOO_LONG: Status = Status::fixed(
     Code::ResourceExhausted,
     "holdfast: the keys and values to answer are more than 256 MiB; ask for less in one request",
 );
+/// Nobody took the rest of a long answer. To ask again is harmless, so clients may do it by themselves.
+pub const UNREAD: Status = Status::fixed(
+    Code::Unavailable,
+    "holdfast: the client took nothing of this answer for 60 s, so the rest of it was given up",
+);
 /// The store could not be read; the cause is in the log of the node.
 pub const STORE_FAULT: Status =
     Status::fixed(Code::Internal, "holdfast: the store could not be read");
@@ -226,10 +231,16 @@ pub fn answer_too_long(length: usize, limit: usize) -> Status {
 
 /// The database could not be rewritten; it is as it was.
 pub fn defragment_failed(why: &str) -> Status {
-    Status::made(
-        Code::Internal,
-        format!("holdfast: the database was not defragmented: {why}"),
-    )
+    Status::made(Code::Internal, not_defragmented(why))
+}
+
+/// There is no room to rewrite the database.
+pub fn no_room_to_defragment(why: &str) -> Status {
+    Status::made(Code::ResourceExhausted, not_defragmented(why))
+}
+
+fn not_defragmented(why: &str) -> String {
+    format!("holdfast: the database was not defragmented: {why}")
 }
 
 /// A snapshot could not be made or sent to its end; the reason is for people.

@@ -17,7 +17,9 @@ pub(super) async fn hash_kv(
     let revision = view.revision;
     let hashed = service
         .hashes
-        .run(move |wanted| reader.hash_kv(&view, request.revision, &|| wanted.holds()))
+        .run(context.client_left(), move |wanted| {
+            reader.hash_kv(&view, request.revision, &|| wanted.holds())
+        })
         .await?;
     let hash = hashed
         .map_err(|error| fault(&service.node, &error))?
@@ -45,7 +47,9 @@ pub(super) async fn hash(
     let revision = view.revision;
     let hashed = service
         .hashes
-        .run(move |wanted| reader.hash_whole(&view, &|| wanted.holds()))
+        .run(context.client_left(), move |wanted| {
+            reader.hash_whole(&view, &|| wanted.holds())
+        })
         .await?;
     let hash = hashed
         .map_err(|error| fault(&service.node, &error))?

@@ -8,21 +8,23 @@ use prost::Message;
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest,
+    TxnResponse,
 };
 use store::mvcc::range::Selection;
-use store::{Answer, View};
+use store::{Answer, Chosen, View};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::big_list::BigList;
-use super::codec::{self, Body, RangeFrame};
+use super::codec::{self, Body, OtherBody, RangeFrame};
 use super::error::{self, Status};
 use super::range_stream::RangeStream;
+use super::unread::Impatient;
 use super::{Context, Outcome, Service, Subject, check};
 use crate::logging;
 use crate::node::{CallError, Node};
 
 /// What a shard reads at most for one request, in the terms of [`store::Reader::range_within`]: a few milliseconds.
-const SHORT_READ: u64 = 10_000;
+pub(super) const SHORT_READ: u64 = 10_000;
 
 /// Answers `Range`.
 pub(super) async fn range(
@@ -35,7 +37,7 @@ pub(super) async fn range(
     let read_from = context.elapsed();
     let reader = service.node.reader();
     let answer = reader
-        .range_within(&view, &request, SHORT_READ)
+        .range_within(&view, &request, SHORT_READ, &|| true)
         .map_err(|error| fault(&service.node, &error))?
         .map_err(|refusal| Status::from(&refusal))?;
     let Some(answer) = answer else {
@@ -68,16 +70,7 @@ async fn long_range(
     request: RangeRequest,
     read_from: Duration,
 ) -> Result<Outcome, Status> {
-    let memory = list_memory(service, context, &view, &request).await?;
-    let reader = service.node.reader().clone();
-    let (asked, from) = (request.clone(), view.clone());
-    let chosen = service
-        .long_reads
-        .run(move |wanted| reader.choose(&from, &asked, &|| wanted.holds()))
-        .await?
-        .map_err(|error| fault(&service.node, &error))?
-        .map_err(|refusal| Status::from(&refusal))?
-        .ok_or(error::CANCELED)?;
+    let (chosen, memory) = choose(service, context, &view, &request).await?;
     let totals = chosen.totals;
     if totals.more || request.revision > 0 {
         service.node.note_page(&view, &request, totals.more);
@@ -96,28 +89,70 @@ async fn long_range(
         range_end: &request.range_end,
         count: totals.count,
     });
+    let list = Impatient::new(list, service.options.unread_timeout, context.peer);
     Ok(Outcome::of(Body::Other(Box::pin(list))))
 }
 
-/// Waits for the memory of a long answer, first come, first served: what is kept of each key, and a page of values.
-async fn list_memory(
+/// Chooses the keys of a long answer, and takes what they need of the memory of all such answers: what is kept of each
+/// key, and a page of values.
+async fn choose(
     service: &Service,
     context: &Context,
-    view: &View,
+    view: &Arc<View>,
     request: &RangeRequest,
-) -> Result<OwnedSemaphorePermit, Status> {
-    const PAGE_KIB: usize = 2048;
-    const KEYS_PER_KIB: usize = 64;
+) -> Result<(Chosen, OwnedSemaphorePermit), Status> {
+    let reader = service.node.reader();
     let live = match Selection::new(&request.key, &request.range_end) {
         Selection::Key(_) => 1,
         Selection::Interval(interval) => view.index.count(&interval),
     };
-    let kib = u32::try_from(PAGE_KIB + live / KEYS_PER_KIB).unwrap_or(u32::MAX);
-    let memory = service.list_memory.clone();
-    // What is more than all there is has all of it alone.
-    let acquired = memory.acquire_many_owned(kib.min(super::LIST_MEMORY_KIB));
-    let left = context.call.timeout.saturating_sub(context.elapsed());
-    let acquired = tokio::time::timeout(left, acquired).await;
+    // Of an older revision both the number of keys and their length are guessed.
+    let is_stored = request.revision > 0
+        && request.revision < view.revision
+        && reader.held(view, request.revision).is_none();
+    let mut kib = list_kib(live * if is_stored { 128 } else { 16 });
+    loop {
+        let mut memory = list_memory(service, context, kib).await?;
+        let (reader, from, asked) = (reader.clone(), view.clone(), request.clone());
+        let chosen = service
+            .long_reads
+            .run(Some(context.left()), move |wanted| {
+                reader.choose(&from, &asked, &|| wanted.holds())
+            })
+            .await?
+            .map_err(|error| fault(&service.node, &error))?
+            .map_err(|refusal| Status::from(&refusal))?
+            .ok_or(error::CANCELED)?;
+        let needed = list_kib(chosen.held_bytes);
+        if needed <= kib {
+            drop(memory.split((kib - needed) as usize));
+            return Ok((chosen, memory));
+        }
+        let pool = service.list_memory.clone();
+        if let Ok(more) = pool.try_acquire_many_owned(needed - kib) {
+            memory.merge(more);
+            return Ok((chosen, memory));
+        }
+        // Not waited for with a part in hand: others may do so, too. They are chosen again once there is room for all.
+        kib = needed;
+    }
+}
+
+/// What a long answer takes whose keys take so many bytes. One that needs more than all there is has all of it alone.
+fn list_kib(bytes: usize) -> u32 {
+    const PAGE_KIB: usize = 2048;
+    let kib = u32::try_from(PAGE_KIB + bytes / 1024).unwrap_or(u32::MAX);
+    kib.min(super::LIST_MEMORY_KIB)
+}
+
+/// Waits for the memory of a long answer, first come, first served.
+async fn list_memory(
+    service: &Service,
+    context: &Context,
+    kib: u32,
+) -> Result<OwnedSemaphorePermit, Status> {
+    let acquired = service.list_memory.clone().acquire_many_owned(kib);
+    let acquired = tokio::time::timeout(context.left(), acquired).await;
     // The semaphore is never closed.
     acquired
         .map_err(|_| error::TIMEOUT)?
@@ -134,8 +169,15 @@ pub(super) async fn range_stream(
     let view = read_point(service, context, request.serializable).await?;
     let method = service.methods.range_stream.clone();
     let (node, offload) = (service.node.clone(), service.long_reads.clone());
-    let stream = RangeStream::start(node, method, offload, view, request).await?;
-    Ok(Outcome::of(Body::Other(Box::pin(stream))))
+    let stream = RangeStream::start(node, method, offload, context.left(), view, request).await?;
+    // What is read to its end holds nothing that others wait for.
+    let body: OtherBody = if stream.is_read() {
+        Box::pin(stream)
+    } else {
+        let patience = service.options.unread_timeout;
+        Box::pin(Impatient::new(stream, patience, context.peer))
+    };
+    Ok(Outcome::of(Body::Other(body)))
 }
 
 /// Answers `Put`.
@@ -205,20 +247,12 @@ pub(super) async fn txn(
         read_from = Some(context.elapsed());
         let reader = service.node.reader();
         let short = reader
-            .txn_within(&view, &request, SHORT_READ)
+            .txn_within(&view, &request, SHORT_READ, &|| true)
             .map_err(|error| fault(&service.node, &error))?
             .map_err(|refusal| Status::from(&refusal))?;
         let answer = match short {
             Some(answer) => answer,
-            None => {
-                let reader = reader.clone();
-                service
-                    .long_reads
-                    .run(move |_| reader.txn(&view, &request))
-                    .await?
-                    .map_err(|error| fault(&service.node, &error))?
-                    .map_err(|refusal| Status::from(&refusal))?
-            }
+            None => Box::pin(long_txn(service, context, view, request)).await?,
         };
         service.node.metrics().reads.lock().add_txn(&answer);
         answer
@@ -243,6 +277,25 @@ pub(super) async fn txn(
     Ok(outcome)
 }
 
+/// Evaluates a `Txn` that reads too much for the shard.
+async fn long_txn(
+    service: &Service,
+    context: &Context,
+    view: Arc<View>,
+    request: TxnRequest,
+) -> Result<TxnResponse, Status> {
+    let reader = service.node.reader().clone();
+    service
+        .long_reads
+        .run(Some(context.left()), move |wanted| {
+            reader.txn_within(&view, &request, u64::MAX, &|| wanted.holds())
+        })
+        .await?
+        .map_err(|error| fault(&service.node, &error))?
+        .map_err(|refusal| Status::from(&refusal))?
+        .ok_or(error::CANCELED)
+}
+
 /// Answers `Compact`. What is compacted can no longer be read from then on; with `physical` it is off this member's
 /// disk, too, for which the client may wait as long as it likes.
 pub(super) async fn compact(
@@ -260,10 +313,7 @@ pub(super) async fn compact(
     };
     complete(service, &mut answer.header);
     if physical {
-        let left = |timeout: Duration| timeout.saturating_sub(context.elapsed());
-        let swept = service
-            .node
-            .swept(revision, context.client_timeout.map(left));
+        let swept = service.node.swept(revision, context.client_left());
         swept.await.map_err(|error| match error {
             CallError::Timeout => error::DEADLINE_EXCEEDED,
             other => other.into(),

@@ -17,6 +17,7 @@ mod offload;
 mod range_stream;
 mod snapshot;
 pub mod unimplemented;
+mod unread;
 pub mod watch;
 
 use std::net::SocketAddr;
@@ -59,6 +60,8 @@ pub struct Options {
     pub max_txn_ops: usize,
     /// How long a request may take; a client's own deadline can only shorten it.
     pub request_timeout: Duration,
+    /// How long the rest of a long answer waits for its client to take more of it.
+    pub unread_timeout: Duration,
     /// A request that takes longer is logged.
     pub slow_request: Duration,
     /// The quota in force; negative for none.
@@ -153,7 +156,7 @@ impl Outcome {
         let sent = match &body {
             Body::Message(message) => message.len(),
             Body::List(list) => list.remaining(),
-            Body::Empty | Body::Trailers | Body::Other(_) => 0,
+            Body::Empty | Body::Trailers | Body::Other(_) | Body::Fragile(_) => 0,
         };
         Self { body, sent }
     }
@@ -168,6 +171,17 @@ impl Context {
     /// Time since the request was read.
     fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What is left of the time that it may take.
+    fn left(&self) -> Duration {
+        self.call.timeout.saturating_sub(self.elapsed())
+    }
+
+    /// The same by the client's own deadline alone, for what may take as long as its client likes.
+    fn client_left(&self) -> Option<Duration> {
+        let timeout = self.client_timeout?;
+        Some(timeout.saturating_sub(self.elapsed()))
     }
 
     /// Logs the request if it took long. `read_from` is when it came to reading the store.

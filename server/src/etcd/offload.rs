@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::error::{self, Status};
 
@@ -42,13 +44,20 @@ impl Offload {
         }
     }
 
-    /// Runs `read` on another thread once there is a place.
+    /// Runs `read` on another thread once there is a place, for which it waits no longer than `patience`; with none, for
+    /// as long as its caller does.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        patience: Option<Duration>,
         read: impl FnOnce(&Wanted) -> T + Send + 'static,
     ) -> Result<T, Status> {
+        let place = self.places.clone().acquire_owned();
+        let place = match patience {
+            Some(patience) => timeout(patience, place).await.map_err(|_| error::TIMEOUT)?,
+            None => place.await,
+        };
         // The semaphore is never closed.
-        let place = self.places.clone().acquire_owned().await;
+        let place = place.map_err(|_| error::STOPPED)?;
         let caller = Caller(Wanted(Arc::new(AtomicBool::new(true))));
         let wanted = caller.0.clone();
         let done = spawn_blocking(move || {
@@ -65,7 +74,6 @@ impl Offload {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     use super::*;
 
@@ -77,7 +85,7 @@ mod tests {
         let first = tokio::spawn({
             let offload = offload.clone();
             async move {
-                let reading = offload.run(move |wanted| {
+                let reading = offload.run(None, move |wanted| {
                     started.send(()).unwrap();
                     while wanted.holds() {
                         std::thread::sleep(Duration::from_millis(1));
@@ -92,9 +100,11 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
-        let second = offload.run(|wanted| wanted.holds());
+        let impatient = offload.run(Some(Duration::from_millis(20)), |_| ());
+        assert_eq!(impatient.await, Err(error::TIMEOUT));
+        let second = offload.run(None, |wanted| wanted.holds());
         let mut second = std::pin::pin!(second);
-        let early = tokio::time::timeout(Duration::from_millis(20), second.as_mut()).await;
+        let early = timeout(Duration::from_millis(20), second.as_mut()).await;
         assert!(early.is_err(), "two at once");
         first.abort();
         assert_eq!(second.await, Ok(true));

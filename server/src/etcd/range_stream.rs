@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Frame;
@@ -16,23 +17,17 @@ use proto::etcd::etcdserverpb::range_request::SortTarget;
 use store::{Reader, Record, Refusal, StoreError, View};
 
 use super::codec::{self, List, RangeFrame};
-use super::error::Status;
-use super::kv::fault;
-use super::offload::Offload;
+use super::error::{self, Status};
+use super::kv::{SHORT_READ, fault};
+use super::offload::{Offload, Wanted};
 use crate::metrics::GrpcMethod;
 use crate::node::Node;
-
-/// Keys of the first batch. Later ones aim at [`PAGE_BYTES`].
-const FIRST_BATCH: usize = 10;
-
-/// Most keys of a batch: what may be read in vain when values grow from one key to the next.
-const MAX_BATCH: usize = 256;
 
 /// Most keys of a page, for values that are next to nothing.
 const MAX_PAGE: usize = 10_000;
 
 /// About as much as one message carries, unless a single key is larger: the longest request that etcd takes.
-const PAGE_BYTES: usize = 1536 * 1024;
+const PAGE_BYTES: u64 = 1536 * 1024;
 
 /// A page that is being read: its records, and the pages again.
 type Reading = Pin<Box<dyn Future<Output = Result<(Pages, Vec<Record>), Status>> + Send>>;
@@ -53,11 +48,13 @@ pub(super) struct RangeStream {
 }
 
 impl RangeStream {
-    /// Counts the range first, so that a refusal still is the whole answer.
+    /// Counts the range first, so that a refusal still is the whole answer. If that is too much for the shard, it waits
+    /// for a place elsewhere, no longer than `patience`.
     pub(super) async fn start(
         node: Node,
         method: GrpcMethod,
         offload: Arc<Offload>,
+        patience: Duration,
         view: Arc<View>,
         request: RangeRequest,
     ) -> Result<Self, Status> {
@@ -65,15 +62,17 @@ impl RangeStream {
         let reader = node.reader().clone();
         // A view that is held for the pages of a list shows its revision like the newest one does.
         let view = reader.held(&view, request.revision).unwrap_or(view);
-        let pages = if request.revision > 0 && request.revision < view.revision {
-            let counted = offload.run(move |_| Pages::new(&reader, view, request));
-            counted.await?
-        } else {
-            Pages::new(&reader, view, request)
+        let here = Pages::new(&reader, view.clone(), request.clone(), SHORT_READ, &|| true);
+        let pages = match answered(&node, here)? {
+            Some(pages) => pages,
+            None => {
+                let count = move |wanted: &Wanted| {
+                    Pages::new(&reader, view, request, u64::MAX, &|| wanted.holds())
+                };
+                let counted = offload.run(Some(patience), count).await?;
+                answered(&node, counted)?.ok_or(error::CANCELED)?
+            }
         };
-        let pages = pages
-            .map_err(|error| fault(&node, &error))?
-            .map_err(|refusal| Status::from(&refusal))?;
         let frame = RangeFrame {
             header,
             more: pages.has_more,
@@ -83,24 +82,27 @@ impl RangeStream {
             node,
             method,
             offload,
-            pages: Some(pages),
+            pages: None,
             reading: None,
             frame,
             message: None,
             is_over: false,
         };
-        stream.read_first()?;
+        stream.read_first(pages)?;
         Ok(stream)
     }
 
-    /// Many ranges are one page, which is best read at once. What may take longer is left to [`RangeStream::read`].
-    fn read_first(&mut self) -> Result<(), Status> {
-        if let Some(mut pages) = self.pages.take_if(|pages| pages.pin.is_none()) {
-            let records = pages.read(self.node.reader());
-            let records = records
-                .map_err(|error| fault(&self.node, &error))?
-                .map_err(|refusal| Status::from(&refusal))?;
-            self.send(pages, records)?;
+    /// Whether all of it was read, so that no view is held for it any more.
+    pub(super) fn is_read(&self) -> bool {
+        self.pages.is_none() && self.reading.is_none()
+    }
+
+    /// Many ranges are one page, which is best read at once. What takes longer is left to [`RangeStream::read`].
+    fn read_first(&mut self, mut pages: Pages) -> Result<(), Status> {
+        let read = pages.read(self.node.reader(), SHORT_READ, &|| true);
+        match answered(&self.node, read)? {
+            Some(records) => self.send(pages, records)?,
+            None => self.pages = Some(pages),
         }
         Ok(())
     }
@@ -110,14 +112,12 @@ impl RangeStream {
         let (node, offload) = (self.node.clone(), self.offload.clone());
         Box::pin(async move {
             let reader = node.reader().clone();
-            let read = offload.run(move |_| {
-                let records = pages.read(&reader);
+            let read = offload.run(None, move |wanted| {
+                let records = pages.read(&reader, u64::MAX, &|| wanted.holds());
                 (pages, records)
             });
             let (pages, records) = read.await?;
-            let records = records
-                .map_err(|error| fault(&node, &error))?
-                .map_err(|refusal| Status::from(&refusal))?;
+            let records = answered(&node, records)?.ok_or(error::CANCELED)?;
             Ok((pages, records))
         })
     }
@@ -158,6 +158,15 @@ impl RangeStream {
     }
 }
 
+/// What was read, as the client hears of it. None: it was given up.
+fn answered<T>(node: &Node, read: Read<T>) -> Result<Option<T>, Status> {
+    read.map_err(|error| fault(node, &error))?
+        .map_err(|refusal| Status::from(&refusal))
+}
+
+/// What a read finds, if it was not given up.
+type Read<T> = Result<Result<Option<T>, Refusal>, StoreError>;
+
 /// A range of one view, cut into pages of bounded size.
 struct Pages {
     view: Arc<View>,
@@ -171,44 +180,17 @@ struct Pages {
     has_more: bool,
     /// Keys yet to be read.
     left: usize,
-    /// Keys to read at once.
-    batch: usize,
-}
-
-/// The records of a page, as far as it is read.
-#[derive(Default)]
-struct Page {
-    records: Vec<Record>,
-    bytes: usize,
-    /// A record did not fit.
-    is_full: bool,
-}
-
-impl Page {
-    fn take(&mut self, record: &Record) {
-        let bytes = self.bytes + record.encoded().len();
-        // What follows a record that did not fit must not be taken either, however short it is.
-        self.is_full |= bytes > PAGE_BYTES && !self.records.is_empty();
-        if !self.is_full {
-            self.records.push(record.clone());
-            self.bytes = bytes;
-        }
-    }
-
-    /// How many more keys of the size seen so far fit.
-    fn room(&self) -> usize {
-        let average = self.bytes / self.records.len().max(1);
-        let by_bytes = PAGE_BYTES.saturating_sub(self.bytes) / average.max(1);
-        by_bytes.min(MAX_PAGE - self.records.len().min(MAX_PAGE))
-    }
 }
 
 impl Pages {
+    /// Counts the range, if that is no more than so much work, in the terms of [`Reader::range_within`].
     fn new(
         reader: &Reader,
         view: Arc<View>,
         mut request: RangeRequest,
-    ) -> Result<Result<Self, Refusal>, StoreError> {
+        work: u64,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Read<Self> {
         let is_past = request.revision > 0 && request.revision < view.revision;
         let pin = match is_past.then(|| reader.pin(request.revision)).transpose() {
             Ok(pin) => pin,
@@ -220,8 +202,9 @@ impl Pages {
             count_only: true,
             ..request.clone()
         };
-        let count = match reader.range(&view, &whole)? {
-            Ok(answer) => answer.count,
+        let count = match reader.range_within(&view, &whole, work, goes_on)? {
+            Ok(Some(answer)) => answer.count,
+            Ok(None) => return Ok(Ok(None)),
             Err(refusal) => return Ok(Err(refusal)),
         };
         let wanted = if request.count_only {
@@ -231,93 +214,46 @@ impl Pages {
         } else {
             count
         };
-        Ok(Ok(Self {
+        Ok(Ok(Some(Self {
             has_more: !request.count_only && wanted < count,
             count,
             left: usize::try_from(wanted).unwrap_or(0),
             view,
             pin,
             request,
-            batch: FIRST_BATCH,
-        }))
+        })))
     }
 
-    /// Reads the next page: at least one key if any is left.
-    fn read(&mut self, reader: &Reader) -> Result<Result<Vec<Record>, Refusal>, StoreError> {
-        let mut page = Page::default();
-        while self.left > 0 {
-            let before = page.records.len();
-            let limit = self.batch.min(self.left);
-            let end = self.window(reader, limit)?;
-            let request = RangeRequest {
-                limit: i64::try_from(limit).unwrap_or(i64::MAX),
-                range_end: end.clone(),
-                ..self.request.clone()
-            };
-            let visit = &mut |record: &Record| page.take(record);
-            let visited = match &self.pin {
-                Some(pin) => reader.range_pinned(&self.view, pin, &request, visit),
-                None => reader.range_visit(&self.view, &request, visit),
-            };
-            if let Err(refusal) = visited? {
-                return Ok(Err(refusal));
-            }
-            let taken = page.records.len() - before;
-            self.left = self.left.saturating_sub(taken);
-            if !page.is_full && taken < limit {
-                if end == self.request.range_end {
-                    // There were more when they were counted: a compaction has taken them since.
-                    let compacted = reader.view().compact_revision;
-                    let requested = self.view.revision;
-                    return Ok(Err(Refusal::Compacted {
-                        requested,
-                        compacted,
-                    }));
-                }
-                self.request.key = end;
-            } else if let Some(last) = page.records.last() {
-                // The least key after the last one is that one and a zero byte.
-                let mut next = BytesMut::with_capacity(last.key().len() + 1);
-                next.put_slice(last.key());
-                next.put_u8(0);
-                self.request.key = next.freeze();
-            }
-            if page.is_full {
-                self.batch = (self.batch / 2).max(1);
-                break;
-            }
-            let room = page.room();
-            if room == 0 {
-                break;
-            }
-            self.batch = (self.batch * 2).min(room).min(MAX_BATCH);
+    /// Reads the next page, at least one key if any is left, if that is no more than so much work.
+    fn read(
+        &mut self,
+        reader: &Reader,
+        work: u64,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Read<Vec<Record>> {
+        if self.left == 0 {
+            return Ok(Ok(Some(Vec::new())));
         }
-        Ok(Ok(page.records))
-    }
-
-    /// Where a batch of so many keys may end at the latest. A range at a past revision is read to its end whatever
-    /// its limit, so it is given a nearer one: as many keys on as are live now.
-    fn window(&self, reader: &Reader, keys: usize) -> Result<Bytes, StoreError> {
-        let request = &self.request;
-        if request.revision <= 0 || request.revision == self.view.revision {
-            return Ok(request.range_end.clone());
-        }
-        let live = RangeRequest {
-            key: request.key.clone(),
-            range_end: request.range_end.clone(),
-            limit: i64::try_from(keys).map_or(i64::MAX, |keys| keys.saturating_add(1)),
-            keys_only: true,
-            ..RangeRequest::default()
+        self.request.limit = i64::try_from(self.left.min(MAX_PAGE)).unwrap_or(i64::MAX);
+        let (view, pin, request) = (&self.view, self.pin.as_ref(), &self.request);
+        let records = match reader.page(view, pin, request, PAGE_BYTES, work, goes_on)? {
+            Ok(Some(records)) => records,
+            other => return Ok(other),
         };
-        let end = match reader.range(&self.view, &live)? {
-            Ok(answer) => answer
-                .records
-                .get(keys)
-                .map(Record::key)
-                .map(Bytes::copy_from_slice),
-            Err(_) => None,
+        let Some(last) = records.last() else {
+            // There were more when they were counted: a compaction has taken them since.
+            return Ok(Err(Refusal::Compacted {
+                requested: self.view.revision,
+                compacted: reader.view().compact_revision,
+            }));
         };
-        Ok(end.unwrap_or_else(|| request.range_end.clone()))
+        self.left = self.left.saturating_sub(records.len());
+        // The least key after the last one is that one and a zero byte.
+        let mut next = BytesMut::with_capacity(last.key().len() + 1);
+        next.put_slice(last.key());
+        next.put_u8(0);
+        self.request.key = next.freeze();
+        Ok(Ok(Some(records)))
     }
 }
 
@@ -405,24 +341,42 @@ mod tests {
     fn pages(machine: &Machine, request: &RangeRequest) -> Vec<Vec<Record>> {
         let reader = machine.reader();
         let view = reader.view();
-        let mut pages = Pages::new(&reader, view.clone(), request.clone())
-            .unwrap()
-            .unwrap();
-        let whole = reader.range(&view, request).unwrap().unwrap();
-        assert_eq!((pages.count, pages.has_more), (whole.count, whole.more));
+        let mut pages = whole(Pages::new(
+            &reader,
+            view.clone(),
+            request.clone(),
+            u64::MAX,
+            &|| true,
+        ));
+        let expected = reader.range(&view, request).unwrap().unwrap();
+        assert_eq!(
+            (pages.count, pages.has_more),
+            (expected.count, expected.more)
+        );
         let mut read = Vec::new();
         while pages.left > 0 {
-            read.push(pages.read(&reader).unwrap().unwrap());
+            read.push(next(&mut pages, &reader));
         }
         assert!(
-            read.concat() == whole.records,
+            read.concat() == expected.records,
             "pages differ from the range"
         );
         read
     }
 
-    fn bytes(page: &[Record]) -> usize {
-        page.iter().map(|record| record.encoded().len()).sum()
+    /// What was neither refused nor given up.
+    fn whole<T>(read: Read<T>) -> T {
+        read.unwrap().unwrap().unwrap()
+    }
+
+    fn next(pages: &mut Pages, reader: &Reader) -> Vec<Record> {
+        whole(pages.read(reader, u64::MAX, &|| true))
+    }
+
+    fn bytes(page: &[Record]) -> u64 {
+        page.iter()
+            .map(|record| record.encoded().len() as u64)
+            .sum()
     }
 
     #[test]
@@ -437,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_value_larger_than_a_page_is_a_page_alone() {
-        let large = PAGE_BYTES + 1;
+        let large = usize::try_from(PAGE_BYTES).unwrap() + 1;
         let machine = machine([1, large, large, 1, 1, large, 1]);
         let lengths: Vec<_> = pages(&machine, &all()).iter().map(Vec::len).collect();
         assert_eq!(lengths, [1, 1, 1, 2, 1, 1]);
@@ -474,10 +428,12 @@ mod tests {
             revision: past,
             ..all()
         };
-        let mut pages = Pages::new(&reader, reader.view(), request.clone())
-            .unwrap()
-            .unwrap();
-        let mut read = pages.read(&reader).unwrap().unwrap();
+        let begin = || {
+            let (view, request) = (reader.view(), request.clone());
+            Pages::new(&reader, view, request, u64::MAX, &|| true)
+        };
+        let mut pages = whole(begin());
+        let mut read = next(&mut pages, &reader);
         apply(
             &mut machine,
             vec![Op::Compact(CompactionRequest {
@@ -491,13 +447,10 @@ mod tests {
         while !sweep.step(1000).unwrap().is_done {}
         reader.engine().compact_all().unwrap();
         while pages.left > 0 {
-            read.extend(pages.read(&reader).unwrap().unwrap());
+            read.extend(next(&mut pages, &reader));
         }
         assert_eq!(read.len(), 9);
-        assert!(matches!(
-            Pages::new(&reader, reader.view(), request).unwrap(),
-            Err(Refusal::Compacted { .. })
-        ));
+        assert!(matches!(begin().unwrap(), Err(Refusal::Compacted { .. })));
         drop(pages);
         assert_eq!(sweep.raise_horizon().unwrap(), past + 1);
     }

@@ -18,6 +18,7 @@ use crate::admission::Admission;
 use crate::exec::Clock;
 use crate::metrics::Metrics;
 use crate::node::{CallError, Proposed};
+use crate::quota::Accepted;
 use crate::shard::Bulk;
 use crate::sweep::Sweeps;
 use crate::watch::Hub;
@@ -53,6 +54,8 @@ pub struct Core {
 /// The commands of one entry that wait for their answers.
 struct Pending {
     waiters: Vec<Option<Waiter>>,
+    /// Kept until the entry has its outcome, longer than some of the waiters.
+    _accepted: Vec<Accepted>,
     proposed: Duration,
     committed: Duration,
 }
@@ -134,9 +137,10 @@ impl Core {
     }
 
     /// Remembers who waits for the commands of an entry, numbered from `first`.
-    pub(crate) fn expect(&self, first: u64, waiters: Vec<Waiter>) {
+    pub(crate) fn expect(&self, first: u64, waiters: Vec<Waiter>, accepted: Vec<Accepted>) {
         let pending = Pending {
             waiters: waiters.into_iter().map(Some).collect(),
+            _accepted: accepted,
             proposed: self.clock.now(),
             committed: Duration::ZERO,
         };

@@ -7,6 +7,8 @@
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
 pub mod apply;
+#[cfg(test)]
+pub(crate) mod bare;
 mod core;
 mod driver;
 mod flush;

@@ -19,6 +19,7 @@ use proto::command::{Batch, Command};
 use super::types::{Commands, RaftLogId, Types};
 use super::{Core, RaftOf};
 use crate::node::{CallError, Proposed};
+use crate::quota::Accepted;
 use crate::shard::{Bulk, Reply, Waiting, reply};
 
 /// Format of the command envelope that this version writes.
@@ -58,9 +59,17 @@ pub(crate) struct Proposals {
     failed: AtomicU64,
 }
 
+/// A command that waits for its turn.
+struct Queued {
+    command: Command,
+    waiter: Waiter,
+    /// What counts against the quota until the command has its outcome.
+    accepted: Option<Accepted>,
+}
+
 #[derive(Default)]
 struct Queue {
-    commands: Vec<(Command, Waiter)>,
+    commands: Vec<Queued>,
     bytes: usize,
     closed: Option<CallError>,
 }
@@ -72,6 +81,7 @@ impl Proposals {
         command: Command,
         now: Duration,
         timeout: Duration,
+        accepted: Option<Accepted>,
     ) -> Result<Waiting<Proposed>, CallError> {
         let bytes = command.encoded_len();
         let (reply, waiting) = reply();
@@ -87,14 +97,15 @@ impl Proposals {
                 return Err(CallError::TooManyRequests);
             }
             queue.bytes += bytes;
-            queue.commands.push((
+            queue.commands.push(Queued {
                 command,
-                Waiter {
+                waiter: Waiter {
                     reply,
                     since: now,
                     deadline: now + timeout,
                 },
-            ));
+                accepted,
+            });
             queue.commands.len() == 1
         };
         // With commands in flight the proposer looks again by itself when there is room.
@@ -125,10 +136,10 @@ impl Proposals {
             std::mem::take(&mut queue.commands)
         };
         let mut bulk = Bulk::default();
-        for (_, waiter) in commands {
+        for queued in commands {
             self.count_failed();
             bulk.add(
-                waiter.reply,
+                queued.waiter.reply,
                 Proposed {
                     result: Err(error.clone()),
                     stages: [Duration::ZERO; 3],
@@ -147,24 +158,24 @@ impl Proposals {
             if queue
                 .commands
                 .iter()
-                .all(|(_, waiter)| waiter.deadline > now)
+                .all(|queued| queued.waiter.deadline > now)
             {
                 return;
             }
             let (late, rest) = std::mem::take(&mut queue.commands)
                 .into_iter()
-                .partition(|(_, waiter)| waiter.deadline <= now);
+                .partition(|queued| queued.waiter.deadline <= now);
             queue.commands = rest;
             queue.bytes = queue
                 .commands
                 .iter()
-                .map(|(command, _)| command.encoded_len())
+                .map(|queued| queued.command.encoded_len())
                 .sum();
-            let late: Vec<(Command, Waiter)> = late;
-            for (_, waiter) in late {
+            let late: Vec<Queued> = late;
+            for queued in late {
                 self.count_failed();
                 bulk.add(
-                    waiter.reply,
+                    queued.waiter.reply,
                     Proposed {
                         result: Err(CallError::Timeout),
                         stages: [Duration::ZERO; 3],
@@ -176,7 +187,7 @@ impl Proposals {
     }
 
     /// The next batch, once there are commands and room in flight; none when closed.
-    async fn next(&self) -> Option<Vec<(Command, Waiter)>> {
+    async fn next(&self) -> Option<Vec<Queued>> {
         std::future::poll_fn(|context| {
             self.waker.register(context.waker());
             let mut queue = self.queue.lock();
@@ -194,9 +205,13 @@ impl Proposals {
                 return Poll::Ready(Some(std::mem::take(&mut queue.commands)));
             }
             let mut bytes = 0;
-            let fitting = queue.commands.iter().take_while(|(command, _)| {
+            let fitting = queue.commands.iter().take_while(|queued| {
                 let fits = bytes < MAX_ENTRY_BYTES;
-                bytes += if fits { command.encoded_len() } else { 0 };
+                bytes += if fits {
+                    queued.command.encoded_len()
+                } else {
+                    0
+                };
                 fits
             });
             let count = fitting.count();
@@ -239,14 +254,16 @@ pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
             commands: Vec::with_capacity(commands.len()),
         };
         let mut waiters = Vec::with_capacity(commands.len());
-        for (mut command, waiter) in commands {
-            command.sequence = sequence;
+        let mut accepted = Vec::with_capacity(commands.len());
+        for mut queued in commands {
+            queued.command.sequence = sequence;
             sequence += 1;
-            batch.commands.push(command);
-            waiters.push(waiter);
+            batch.commands.push(queued.command);
+            waiters.push(queued.waiter);
+            accepted.extend(queued.accepted);
         }
         let encoded = Commands(batch.encode_to_vec().into());
-        core.expect(first, waiters);
+        core.expect(first, waiters, accepted);
         core.proposals.in_flight.fetch_add(1, Ordering::SeqCst);
         let responder = Responder {
             core: core.clone(),
@@ -306,5 +323,56 @@ fn error_of<R: AsyncRuntime>(result: &ClientWriteResult<Types<R>>) -> Option<Cal
         Err(ClientWriteError::ForwardToLeader(_)) => Some(CallError::NoLeader),
         // The entry may have been committed through another leader: unknown, and never retried.
         Err(_) => Some(CallError::LeaderChanged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use proto::command::command::Op;
+    use proto::etcd::etcdserverpb::PutRequest;
+    use store::{Answered, Refusal};
+
+    use super::super::bare;
+    use super::*;
+    use crate::admission::Admission;
+    use crate::node::Call;
+    use crate::quota::Quota;
+
+    #[test]
+    fn a_write_counts_against_the_quota_until_its_outcome_whoever_has_left() {
+        let (node, core) = bare::node(Admission {
+            quota: Quota::new(10_000),
+            space: Arc::default(),
+        });
+        let fits = |charge| {
+            core.admission.quota.look(&*core.engine);
+            core.admission.quota.accept(charge).is_some()
+        };
+        assert!(fits(5_000));
+        let put = Op::Put(PutRequest {
+            value: vec![0; 6_000].into(),
+            ..PutRequest::default()
+        });
+        let call = Call::new(Duration::ZERO);
+        // Polled once, then dropped: its caller is gone.
+        assert!(node.propose(&call, put).now_or_never().is_none());
+        assert!(!fits(5_000), "it waits for its turn");
+        let queued = core.proposals.next().now_or_never().flatten().unwrap();
+        let (mut waiters, mut accepted) = (Vec::new(), Vec::new());
+        for queued in queued {
+            waiters.push(queued.waiter);
+            accepted.extend(queued.accepted);
+        }
+        core.expect(1, waiters, accepted);
+        core.expire();
+        assert!(!fits(5_000), "it is in the log, and nobody waits for it");
+        core.answer(vec![Answered {
+            member: 1,
+            boot: 1,
+            sequence: 1,
+            outcome: Err(Refusal::KeyNotFound),
+        }]);
+        assert!(fits(5_000), "it has its outcome");
     }
 }

@@ -154,3 +154,37 @@ fn refused(endpoint: &str, headers: &HeaderMap) -> Result<(), Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::fuzz;
+
+    #[test]
+    fn messages_come_out_whole_or_not_at_all_whatever_comes_in() {
+        // The first byte says how long a piece is.
+        fuzz("unary", 50_000, |input| {
+            let Some((&size, rest)) = input.split_first() else {
+                return 0;
+            };
+            let (mut buffer, mut taken) = (BytesMut::new(), 0);
+            for piece in rest.chunks(usize::from(size).max(1)) {
+                buffer.extend_from_slice(piece);
+                loop {
+                    match next_message(&mut buffer) {
+                        Ok(Some(message)) => {
+                            let from = taken + codec::PREFIX;
+                            assert_eq!(message, rest[from..from + message.len()]);
+                            taken = from + message.len();
+                            let _ = SnapshotResponse::decode(message);
+                        }
+                        Ok(None) => break,
+                        Err(_) => return taken,
+                    }
+                }
+            }
+            assert_eq!(taken + buffer.len(), rest.len());
+            taken
+        });
+    }
+}

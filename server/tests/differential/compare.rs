@@ -13,7 +13,7 @@ use proto::etcd::etcdserverpb::{
 use proto::etcd::mvccpb::KeyValue;
 use tonic::Code;
 
-use crate::command::{Answer, Command};
+use crate::command::{Answer, Command, Streamed};
 
 /// A difference that is meant.
 pub(crate) struct Exception {
@@ -26,11 +26,8 @@ pub(crate) struct Exception {
 pub(crate) const EXCEPTIONS: &[Exception] = &[
     Exception {
         name: "`RangeStream` with a sort target but no order",
-        covers: |command, _, _| {
-            matches!(command, Command::RangeStream(request)
-                if request.sort_target() != SortTarget::Key
-                    && request.sort_order() == SortOrder::None)
-        },
+        // Of Holdfast's answer something else is asked, see `instead`.
+        covers: |command, _, _| instead(command).is_some(),
     },
     Exception {
         name: "the previous value of an event at the compacted revision",
@@ -41,6 +38,36 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         covers: is_kept_hash,
     },
 ];
+
+/// What etcd is asked where its answer to a command says nothing of what Holdfast's should be: a stream that etcd sorts
+/// piece by piece is to be all of the range, in key order. Its count and `more` go wrong there, too.
+pub(crate) fn instead(command: &Command) -> Option<Command> {
+    match command {
+        Command::RangeStream(request)
+            if request.sort_target() != SortTarget::Key
+                && request.sort_order() == SortOrder::None =>
+        {
+            Some(Command::Range(RangeRequest {
+                sort_target: SortTarget::Key.into(),
+                ..request.clone()
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a stream of Holdfast is, put together, what etcd has answered to the command that was sent [`instead`].
+pub(crate) fn is_whole(instead: &Command, etcd: &Answer, holdfast: &Answer) -> bool {
+    let together = match holdfast {
+        Answer::RangeStream(Streamed {
+            whole,
+            faults,
+            refused: None,
+        }) if faults.is_empty() => Answer::Range(whole.clone()),
+        other => other.clone(),
+    };
+    matches!(compare(instead, etcd, &together), Verdict::Same)
+}
 
 /// Whether Holdfast differs only in previous values at the revision that a watch begins with.
 fn has_more_previous(command: &Command, etcd: &Answer, holdfast: &Answer) -> bool {
@@ -195,4 +222,62 @@ fn every_exception_is_in_the_docs() {
     for exception in EXCEPTIONS {
         assert!(docs.contains(exception.name), "{}", exception.name);
     }
+}
+
+#[test]
+fn a_stream_whose_pieces_etcd_sorts_has_to_be_the_whole_range() {
+    let sorted = RangeRequest {
+        key: "a".into(),
+        range_end: "z".into(),
+        sort_target: SortTarget::Mod.into(),
+        ..RangeRequest::default()
+    };
+    let command = Command::RangeStream(sorted);
+    let instead = instead(&command).unwrap();
+    let kv = |key: &'static str| KeyValue {
+        key: key.into(),
+        ..KeyValue::default()
+    };
+    let whole = RangeResponse {
+        header: Some(ResponseHeader {
+            revision: 7,
+            ..ResponseHeader::default()
+        }),
+        kvs: vec![kv("a"), kv("b"), kv("c")],
+        more: true,
+        count: 5,
+    };
+    let etcd = Answer::Range(whole.clone());
+    let is_right = |streamed: Streamed| is_whole(&instead, &etcd, &Answer::RangeStream(streamed));
+    let streamed = |whole: RangeResponse| Streamed {
+        whole,
+        ..Streamed::default()
+    };
+    assert!(is_right(streamed(whole.clone())));
+    let wrong: [fn(&mut RangeResponse); 6] = [
+        |whole| drop(whole.kvs.remove(1)),
+        |whole| whole.kvs.swap(0, 1),
+        |whole| whole.kvs[2].version = 1,
+        |whole| whole.count = 3,
+        |whole| whole.more = false,
+        |whole| whole.header.as_mut().unwrap().revision = 8,
+    ];
+    for make_wrong in wrong {
+        let mut other = whole.clone();
+        make_wrong(&mut other);
+        assert!(!is_right(streamed(other.clone())), "{other:?}");
+    }
+    let refusal = || (Code::OutOfRange, "compacted".to_owned());
+    assert!(!is_right(Streamed {
+        refused: Some(refusal()),
+        ..streamed(whole.clone())
+    }));
+    assert!(!is_right(Streamed {
+        faults: vec!["an empty piece"],
+        ..streamed(whole)
+    }));
+    let (code, text) = refusal();
+    let refused = Answer::Refused(code, text);
+    assert!(!is_whole(&instead, &etcd, &refused));
+    assert!(is_whole(&instead, &refused, &refused));
 }

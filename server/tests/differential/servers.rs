@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
+use crate::node::real::tool;
 use crate::node::{Node, free_port};
 use crate::side::Side;
 
@@ -68,7 +69,7 @@ impl Etcd {
         let client_url = format!("http://{endpoint}");
         let peer_url = format!("http://127.0.0.1:{}", free_port());
         let log = folder.with_extension("log");
-        let child = Command::new(binary())
+        let child = Command::new(tool("etcd"))
             .arg("--data-dir")
             .arg(&folder)
             .args(["--name", "one", "--unsafe-no-fsync", "--log-level", "error"])
@@ -115,18 +116,4 @@ impl Drop for Etcd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The etcd to compare with.
-fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("ETCD") {
-        return path.into();
-    }
-    let path = crate::node::etcdctl().with_file_name("etcd");
-    assert!(
-        path.exists(),
-        "{} is missing: run `make etcd` once",
-        path.display()
-    );
-    path
 }

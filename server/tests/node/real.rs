@@ -8,8 +8,16 @@ use std::time::{Duration, Instant};
 
 use super::{free_port, http};
 
+/// An etcd that whoever runs the tests has chosen to compare with.
+fn chosen() -> Option<PathBuf> {
+    std::env::var_os("ETCD").map(PathBuf::from)
+}
+
 /// Where one of `etcd`, `etcdctl` and `etcdutl` is.
 pub(crate) fn tool(name: &str) -> PathBuf {
+    if let ("etcd", Some(path)) = (name, chosen()) {
+        return path;
+    }
     let cache = std::env::var("HOLDFAST_CACHE")
         .unwrap_or_else(|_| format!("{}/.cache/holdfast", std::env::var("HOME").unwrap()));
     let path = PathBuf::from(cache).join("tools/bin").join(name);
@@ -21,12 +29,18 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// Whether the tools are of etcd 3.7, which is built where Go is; elsewhere they are older.
-pub(crate) fn is_current() -> bool {
-    let output = Command::new(tool("etcd")).arg("--version").output();
-    String::from_utf8(output.unwrap().stdout)
-        .unwrap()
-        .starts_with("etcd Version: 3.7.")
+/// Fails where etcd is not of the version that is compared, so that nobody takes another one for the same; unless it was
+/// chosen.
+pub(crate) fn check_version() {
+    if chosen().is_none() {
+        let version = says("etcd", &["--version"]);
+        let path = tool("etcd");
+        assert!(
+            version.starts_with("etcd Version: 3.7."),
+            "{} is not etcd 3.7: run `make etcd`, or choose another one by ETCD=/path\n{version}",
+            path.display()
+        );
+    }
 }
 
 /// Runs a tool to its end; what it printed. It must succeed.

@@ -95,7 +95,10 @@ pub fn export<W: Write + Seek>(
     let mut writer = Writer::new(out, PAGE_SIZE)?;
     for bucket in BUCKETS.into_iter().filter(|&bucket| bucket != KEY) {
         writer.begin_bucket(bucket.as_bytes())?;
-        for (key, value) in small_bucket(&**reader.engine(), &state, options, bucket)? {
+        if KEPT.contains(&bucket) {
+            put_kept(&**reader.engine(), bucket, &mut writer, go_on)?;
+        }
+        for (key, value) in own_items(&state, options, bucket) {
             writer.put(&key, &value)?;
         }
     }
@@ -236,13 +239,40 @@ impl Chosen {
     }
 }
 
-/// The items of every bucket but `key`.
-fn small_bucket(
+/// Hands out a bucket as it was taken over.
+fn put_kept<W: Write + Seek>(
     engine: &dyn StateEngine,
-    state: &State,
-    options: &Options,
     bucket: &str,
-) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+    writer: &mut Writer<W>,
+    go_on: &mut GoOn<'_>,
+) -> Result<(), ExportError> {
+    let prefix = layout::kept_prefix(bucket);
+    let (mut visited, mut outcome) = (0_u64, Ok(()));
+    engine.scan_once(Family::Meta, &prefix, None, &mut |key, value, _| {
+        let Some(key) = key.strip_prefix(&*prefix) else {
+            return Step::Stop;
+        };
+        let mut step = || {
+            if visited.is_multiple_of(ASK_EVERY) {
+                go_on().map_err(ExportError::Stopped)?;
+            }
+            Ok(writer.put(key, value)?)
+        };
+        let done = step();
+        visited += 1;
+        match done {
+            Ok(()) => Step::Next,
+            Err(error) => {
+                outcome = Err(error);
+                Step::Stop
+            }
+        }
+    })?;
+    outcome
+}
+
+/// The items of the buckets that are made here: a few, in their order.
+fn own_items(state: &State, options: &Options, bucket: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut items = BTreeMap::new();
     let mut put = |key: &str, value: &[u8]| {
         items.insert(key.as_bytes().to_vec(), value.to_vec());
@@ -279,17 +309,7 @@ fn small_bucket(
                 items.insert(AlarmMember::encode_to_vec(&alarm), Vec::new());
             }
         }
-        bucket if KEPT.contains(&bucket) => {
-            let prefix = layout::kept_prefix(bucket);
-            engine.scan(Family::Meta, &prefix, None, &mut |key, value, _| {
-                let Some(key) = key.strip_prefix(&*prefix) else {
-                    return Step::Stop;
-                };
-                items.insert(key.to_vec(), value.to_vec());
-                Step::Next
-            })?;
-        }
         _ => {}
     }
-    Ok(items)
+    items
 }

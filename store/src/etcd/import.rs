@@ -152,8 +152,7 @@ pub fn import(
     let mut seen = database.seen();
     each(database, KEY, &mut seen, &mut |key, value| {
         import.version(key, value)?;
-        if import.batch.bytes() >= BATCH_BYTES {
-            import.write()?;
+        if import.write_if_large()? {
             progress(&import.imported);
         }
         Ok(())
@@ -167,6 +166,7 @@ pub fn import(
             import
                 .batch
                 .put(Family::Meta, put, |out| out.extend_from_slice(value));
+            import.write_if_large()?;
             Ok(())
         })?;
     }
@@ -336,6 +336,15 @@ impl Import<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Writes what has come together once it is much; tells whether it was.
+    fn write_if_large(&mut self) -> Result<bool, StoreError> {
+        let is_large = self.batch.bytes() >= BATCH_BYTES;
+        if is_large {
+            self.write()?;
+        }
+        Ok(is_large)
     }
 
     fn write(&mut self) -> Result<(), StoreError> {

@@ -190,6 +190,9 @@ impl Run<'_> {
         self.at = 0;
         let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
         let more = bytes.max(share).saturating_sub(have).min(left);
+        // Not more than that: what one large version took would stay taken, in each of the runs.
+        self.buffer.shrink_to(have + more);
+        self.buffer.reserve_exact(more);
         self.buffer.resize(have + more, 0);
         self.file
             .read_exact_at(&mut self.buffer[have..], self.next)?;
@@ -222,6 +225,34 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::*;
+
+    #[test]
+    fn a_run_gives_the_memory_of_a_large_version_back() {
+        const SHARE: usize = 4 << 10;
+        let file = tempfile::tempfile().unwrap();
+        let mut sorter = Sorter::new(&file, 1 << 30);
+        for revision in 0..100 {
+            let large = revision % 10 == 5;
+            let encoded = vec![7; if large { 1 << 20 } else { 100 }];
+            sorter
+                .push(Version {
+                    revision,
+                    sub: 0,
+                    is_deletion: false,
+                    encoded: &encoded,
+                })
+                .unwrap();
+        }
+        sorter.spill().unwrap();
+        let run = &mut sorter.runs[0];
+        let mut taken = 0;
+        while run.head(SHARE).unwrap().is_some() {
+            assert!(run.buffer.capacity() <= SHARE, "behind {taken} versions");
+            run.take(SHARE).unwrap();
+            taken += 1;
+        }
+        assert_eq!(taken, 100);
+    }
 
     #[test]
     fn versions_come_back_in_order_whether_they_fit_or_not() {

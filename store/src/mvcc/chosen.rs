@@ -23,12 +23,17 @@ const PAGE_KEYS: usize = 10_000;
 /// Values of a page that are read key by key; more are read by one scan.
 const POINT_READS: usize = 16;
 
+/// Bytes before those of a shared allocation.
+const COUNTERS: usize = 16;
+
 /// The keys of an answer, in its order.
 #[derive(Debug)]
 pub struct Chosen {
     tips: Vec<Tip>,
     /// Live keys in the range, and whether the limit left any out.
     pub totals: RangeTotals,
+    /// Bytes of memory that it takes beside the index that it was chosen from.
+    pub held_bytes: usize,
     revision: i64,
     is_in_key_order: bool,
     keys_only: bool,
@@ -40,7 +45,7 @@ pub struct Chosen {
 impl Chosen {
     pub(crate) fn new(
         request: &RangeRequest,
-        tips: Vec<Tip>,
+        mut tips: Vec<Tip>,
         totals: RangeTotals,
         kept: (Arc<View>, Option<Pin>),
     ) -> Self {
@@ -50,7 +55,11 @@ impl Chosen {
         } else {
             request.revision
         };
+        tips.shrink_to_fit();
+        let own = tips.iter().filter(|tip| !tip.is_shared());
+        let own: usize = own.map(|tip| tip.held_bytes() + COUNTERS).sum();
         Self {
+            held_bytes: tips.len() * size_of::<Tip>() + own,
             tips,
             totals,
             revision,

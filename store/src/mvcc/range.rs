@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use proto::etcd::etcdserverpb::RangeRequest;
 use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 
+use super::by_value::First;
 use super::index::Index;
 use super::pace::Pace;
 use super::room::Room;
@@ -17,9 +18,9 @@ use crate::mutant::{self, Mutant};
 use crate::record::{Record, Tip};
 use crate::retained::Retained;
 
-/// Stripped values that one range reads key by key before it goes over to scanning.
-const POINT_READS: usize = 16;
-/// Values that a transaction's range of an older revision holds while it gathers; beyond, they are read again.
+/// Stripped values that one range, or one compare, reads key by key before it goes over to scanning.
+pub(super) const POINT_READS: usize = 16;
+/// Values that a range of an older revision holds while it gathers; beyond, they are read again.
 const KEPT_BYTES: usize = 32 << 20;
 /// Unneeded versions that a scan steps over before it seeks.
 const STEPS: usize = 4;
@@ -43,6 +44,15 @@ pub struct RangeTotals {
     /// Whether the limit left any out.
     pub more: bool,
 }
+
+/// What a range found, or why it is refused. If it was given up for room or pace, what it says is worth nothing.
+pub(crate) type Found = Result<Result<RangeTotals, Refusal>, StoreError>;
+
+/// Of a range that was given up: whoever limited its room or pace asks there.
+const GIVEN_UP: Found = Ok(Ok(RangeTotals {
+    count: 0,
+    more: false,
+}));
 
 /// Keys from `start` on, below `end` if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +143,18 @@ impl<'a> Selection<'a> {
 
 impl Source<'_> {
     /// Takes so many items in memory into account; false if that is too much.
-    fn spend(&self, items: usize) -> bool {
+    pub(super) fn spend(&self, items: usize) -> bool {
         self.pace.is_none_or(|pace| pace.spend(items as u64))
     }
 
     /// The same for one item read from the engine.
-    fn reads(&self, len: u64) -> bool {
+    pub(super) fn reads(&self, len: u64) -> bool {
         self.pace.is_none_or(|pace| pace.read(len))
+    }
+
+    /// Whether what is read is one page, which may end anywhere and counts nothing.
+    fn is_page(&self) -> bool {
+        self.room.is_some_and(|room| room.is_page)
     }
 }
 
@@ -216,7 +231,7 @@ pub(crate) fn range(
     source: &Source<'_>,
     request: &RangeRequest,
     visit: &mut dyn FnMut(&Record),
-) -> Result<Result<RangeTotals, Refusal>, StoreError> {
+) -> Found {
     let asked = request.revision;
     if asked > source.revision {
         return Ok(Err(Refusal::FutureRevision {
@@ -233,7 +248,7 @@ pub(crate) fn range(
         }));
     }
     let wish = Wish::new(request);
-    let totals = if asked <= 0 || asked == source.revision {
+    if asked <= 0 || asked == source.revision {
         newest(source, &wish, visit)
     } else if let Some(held) = source.retained.and_then(|retained| retained.find(asked)) {
         let held = Source {
@@ -245,8 +260,7 @@ pub(crate) fn range(
         newest(&held, &wish, visit)
     } else {
         past(source, &wish, asked, visit)
-    };
-    totals.map(Ok)
+    }
 }
 
 /// Evaluates a range over tips gathered by the caller: all of the selection, in key order.
@@ -255,11 +269,11 @@ pub(crate) fn range_of(
     request: &RangeRequest,
     tips: Vec<Tip>,
     visit: &mut dyn FnMut(&Record),
-) -> Result<RangeTotals, StoreError> {
+) -> Found {
     let wish = Wish::new(request);
     let count = tips.len();
     if request.count_only {
-        return Ok(totals(count, false));
+        return totals(count, false);
     }
     arrange(
         source,
@@ -271,11 +285,7 @@ pub(crate) fn range_of(
 }
 
 /// At the index's revision.
-fn newest(
-    source: &Source<'_>,
-    wish: &Wish<'_>,
-    visit: &mut dyn FnMut(&Record),
-) -> Result<RangeTotals, StoreError> {
+fn newest(source: &Source<'_>, wish: &Wish<'_>, visit: &mut dyn FnMut(&Record)) -> Found {
     let interval = match wish.selection {
         Selection::Key(key) => {
             let tip = source.index.get(key);
@@ -285,22 +295,22 @@ fn newest(
                     if wish.passes_filters(tip) {
                         Emitter::new(source, wish).emit(tip, visit)?;
                     }
-                    Ok(totals(count, false))
+                    totals(count, false)
                 }
-                _ => Ok(totals(count, false)),
+                _ => totals(count, false),
             };
         }
         Selection::Interval(interval) => interval,
     };
     if wish.request.count_only {
-        return Ok(totals(source.index.count(&interval), false));
+        return totals(source.index.count(&interval), false);
     }
     let tips = source.index.range(&interval);
     let count = tips.len();
     if !wish.is_plain() {
         // Gathering and sorting cost more than handing out.
         if !source.spend(4 * count.min(wish.gathered())) {
-            return Ok(RangeTotals::default());
+            return GIVEN_UP;
         }
         return arrange(
             source,
@@ -310,11 +320,14 @@ fn newest(
             visit,
         );
     }
-    if !source.spend(count.min(wish.limit)) {
-        return Ok(RangeTotals::default());
+    if !source.is_page() && !source.spend(count.min(wish.limit)) {
+        return GIVEN_UP;
     }
     let mut emitter = Emitter::new(source, wish);
     for (place, tip) in tips.take(wish.limit).enumerate() {
+        if source.is_page() && !source.spend(1) {
+            return GIVEN_UP;
+        }
         if emitter.point_reads == POINT_READS && source.is_written && !wish.keys_only {
             let rest = Selection::Interval(Interval {
                 start: tip.key(),
@@ -323,10 +336,7 @@ fn newest(
             let mut left = count.min(wish.limit) - place;
             let pace = source.pace;
             paced_versions(source.engine, &rest, source.revision, pace, &mut |stored| {
-                let (_, _, encoded) = layout::kv_parts(stored)?;
-                if emitter.admits(encoded.len() as u64) {
-                    visit(&Record::from_encoded(encoded)?);
-                }
+                emitter.emit_stored(stored, visit)?;
                 left -= 1;
                 let is_done = left == 0 || emitter.is_full();
                 Ok(if is_done { Step::Stop } else { Step::Next })
@@ -343,7 +353,7 @@ fn newest(
     } else {
         count
     };
-    Ok(totals(counted, count > wish.limit))
+    totals(counted, count > wish.limit)
 }
 
 /// At a revision that only the engine shows.
@@ -352,16 +362,17 @@ fn past(
     wish: &Wish<'_>,
     revision: i64,
     visit: &mut dyn FnMut(&Record),
-) -> Result<RangeTotals, StoreError> {
+) -> Found {
+    let is_counting = wish.request.count_only;
+    if wish.is_plain() && !is_counting {
+        return past_in_order(source, wish, revision, visit);
+    }
     let mut tips = Vec::new();
     let mut count = 0;
-    let wanted = match (wish.request.count_only, wish.is_plain()) {
-        (true, _) => 0,
-        (false, true) => wish.limit,
-        (false, false) => wish.gathered(),
-    };
+    let wanted = if is_counting { 0 } else { wish.gathered() };
     // In a transaction only what is emitted takes of its room, as in `newest`: which of the two evaluates a range depends
-    // on where a batch ends, and that may change nothing. So what is gathered is bounded here by leaving values out.
+    // on where a batch ends, and that may change nothing. So what is gathered is bounded by leaving values out.
+    let is_bare = source.tips.is_some() || (wish.keys_only && wish.target != SortTarget::Value);
     let mut kept = 0;
     let (selection, pace) = (&wish.selection, source.pace);
     let mut scratch = Vec::new();
@@ -371,9 +382,7 @@ fn past(
             let record = layout::kv_value(stored)?.2;
             kept += record.encoded().len();
             let tip = Tip::from(record);
-            let is_bare = source.tips.is_some() && wish.target != SortTarget::Value;
-            let is_beyond = source.room.is_some() && (wish.keys_only || kept > KEPT_BYTES);
-            tips.push(if is_bare || is_beyond {
+            tips.push(if is_bare || kept > KEPT_BYTES {
                 tip.strip(&mut scratch)
             } else {
                 tip
@@ -381,10 +390,32 @@ fn past(
         }
         Ok(Step::Next)
     })?;
-    if wish.request.count_only {
-        return Ok(totals(count, false));
+    if is_counting {
+        return totals(count, false);
     }
     arrange(source, wish, tips, count, visit)
+}
+
+/// The same of a plain range: what it answers stands in the order in which it is read.
+fn past_in_order(
+    source: &Source<'_>,
+    wish: &Wish<'_>,
+    revision: i64,
+    visit: &mut dyn FnMut(&Record),
+) -> Found {
+    let mut emitter = Emitter::new(source, wish);
+    let mut count = 0;
+    let (selection, pace) = (&wish.selection, source.pace);
+    paced_versions(source.engine, selection, revision, pace, &mut |stored| {
+        count += 1;
+        if count <= wish.limit {
+            emitter.emit_stored(stored, visit)?;
+        }
+        // All others are read on for the count.
+        let is_done = emitter.is_full() || (source.is_page() && count >= wish.limit);
+        Ok(if is_done { Step::Stop } else { Step::Next })
+    })?;
+    totals(count, count > wish.limit)
 }
 
 /// Filters, sorts, cuts and emits what was gathered.
@@ -394,23 +425,12 @@ fn arrange(
     mut tips: Vec<Tip>,
     count: usize,
     visit: &mut dyn FnMut(&Record),
-) -> Result<RangeTotals, StoreError> {
+) -> Found {
     if wish.has_filters() {
         tips.retain(|tip| wish.passes_filters(tip));
     }
-    let mut emitter = Emitter::new(source, wish);
     if wish.target == SortTarget::Value {
-        // All values are in memory at once then.
-        let lens = tips.iter().map(Tip::encoded_len);
-        if source.room.is_some_and(|room| !room.fits(lens)) {
-            return Ok(RangeTotals::default());
-        }
-        for tip in &mut tips {
-            if tip.record().is_none() && !source.reads(tip.encoded_len()) {
-                return Ok(RangeTotals::default());
-            }
-            *tip = Tip::from(full(source.engine, tip)?);
-        }
+        return arrange_by_value(source, wish, tips, count, visit);
     }
     if wish.target != SortTarget::Key || wish.order == SortOrder::Descend {
         let compare = |left: &Tip, right: &Tip| compare(wish.target, left, right);
@@ -419,15 +439,54 @@ fn arrange(
             SortOrder::None | SortOrder::Ascend => tips.sort_by(compare),
         }
     }
-    // A plain range at a past revision gathered no more than the limit.
-    let found = if wish.is_plain() { count } else { tips.len() };
+    let mut emitter = Emitter::new(source, wish);
     for tip in tips.iter().take(wish.limit) {
         emitter.emit(tip, visit)?;
         if emitter.is_full() {
             break;
         }
     }
-    Ok(totals(count, found > wish.limit))
+    totals(count, tips.len() > wish.limit)
+}
+
+/// Sorts what was gathered by its values, which are read for that, cuts and emits it.
+fn arrange_by_value(
+    source: &Source<'_>,
+    wish: &Wish<'_>,
+    tips: Vec<Tip>,
+    count: usize,
+    visit: &mut dyn FnMut(&Record),
+) -> Found {
+    let found = tips.len();
+    // In a transaction all of them count, also those that the limit leaves out: so it stands in the log.
+    let lens = tips.iter().map(Tip::encoded_len);
+    if source.room.is_some_and(|room| !room.fits(lens)) {
+        return GIVEN_UP;
+    }
+    let mut first = First::new(wish.limit, wish.order == SortOrder::Descend);
+    for tip in tips {
+        if tip.record().is_none() && !source.reads(tip.encoded_len()) {
+            return GIVEN_UP;
+        }
+        let record = full(source.engine, &tip)?;
+        if !first.add(tip, record) {
+            return Ok(Err(Refusal::AnswerTooLong));
+        }
+    }
+    let mut emitter = Emitter::new(source, wish);
+    for (tip, record) in first.into_sorted() {
+        // Whoever takes tips reads the values once more, page by page.
+        let tip = if source.tips.is_some() {
+            tip
+        } else {
+            Tip::from(record)
+        };
+        emitter.emit(&tip, visit)?;
+        if emitter.is_full() {
+            break;
+        }
+    }
+    totals(count, found > wish.limit)
 }
 
 fn compare(target: SortTarget, left: &Tip, right: &Tip) -> Ordering {
@@ -439,10 +498,8 @@ fn compare(target: SortTarget, left: &Tip, right: &Tip) -> Ordering {
             .create_revision
             .cmp(&right.tags().create_revision),
         SortTarget::Mod => left.tags().mod_revision.cmp(&right.tags().mod_revision),
-        SortTarget::Value => {
-            let value = |tip| Tip::record(tip).map(Record::value);
-            value(left).cmp(&value(right))
-        }
+        // Sorted by whoever has the values.
+        SortTarget::Value => Ordering::Equal,
     }
 }
 
@@ -507,6 +564,24 @@ impl<'a> Emitter<'a> {
         }
         Ok(())
     }
+
+    /// The same of a version that a scan has come to.
+    fn emit_stored(
+        &mut self,
+        stored: &[u8],
+        visit: &mut dyn FnMut(&Record),
+    ) -> Result<(), StoreError> {
+        let (_, _, encoded) = layout::kv_parts(stored)?;
+        if self.source.tips.is_some() || self.keys_only {
+            let tip = Tip::from(Record::from_encoded(encoded)?);
+            let bare = tip.strip(&mut self.scratch);
+            return self.emit(&bare, visit);
+        }
+        if self.admits(encoded.len() as u64) {
+            visit(&Record::from_encoded(encoded)?);
+        }
+        Ok(())
+    }
 }
 
 /// The whole record of a tip, read from the engine if its value is not in memory.
@@ -538,7 +613,8 @@ pub(crate) fn versions(
     paced_versions(engine, selection, revision, None, visit)
 }
 
-fn paced_versions(
+/// The same, as long as the pace allows: if it is over, there may be more.
+pub(super) fn paced_versions(
     engine: &dyn StateEngine,
     selection: &Selection<'_>,
     revision: i64,
@@ -601,9 +677,9 @@ fn paced_versions(
     fault.map_or(Ok(()), Err)
 }
 
-fn totals(count: usize, more: bool) -> RangeTotals {
-    RangeTotals {
+fn totals(count: usize, more: bool) -> Found {
+    Ok(Ok(RangeTotals {
         count: i64::try_from(count).unwrap_or(i64::MAX),
         more,
-    }
+    }))
 }

@@ -11,12 +11,16 @@ use proto::etcd::etcdserverpb::{
     ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 
-use super::range::{self, RangeTotals, Selection, Source, full};
+use super::range::{
+    self, Interval, POINT_READS, RangeTotals, Selection, Source, full, paced_versions,
+};
 use super::writer::{Writer, header};
 use crate::answer::Refusal;
+use crate::engine::Step;
 use crate::error::StoreError;
+use crate::layout;
 use crate::mutant::{self, Mutant};
-use crate::record::{Tags, Tip};
+use crate::record::{Record, Tags, Tip};
 
 /// The branch that the compares chose, nested transactions included.
 pub(super) struct Path<'a> {
@@ -120,7 +124,7 @@ impl Writer<'_> {
             ..self.source()
         };
         let mut kvs = Vec::new();
-        let mut visit = |record: &crate::record::Record| kvs.push(record.to_key_value());
+        let mut visit = |record: &Record| kvs.push(record.to_key_value());
         let asked = request.revision;
         let totals = if asked <= 0 || asked == shown {
             range::range(&source, request, &mut visit)?
@@ -136,9 +140,9 @@ impl Writer<'_> {
             range::range(&written, request, &mut visit)?
         } else {
             let tips = self.tips_at(request, asked);
-            Ok(range::range_of(&source, request, tips, &mut visit)?)
+            range::range_of(&source, request, tips, &mut visit)?
         };
-        // Revisions were checked before the first write.
+        // Revisions were checked before the first write, and what has no room says so there.
         let RangeTotals { count, more } = totals.unwrap_or_default();
         Ok(RangeResponse {
             header: header(shown),
@@ -218,23 +222,70 @@ fn choose_at<'r>(
     Ok(Path { succeeded, steps })
 }
 
-/// Whether every key of a compare satisfies it; no key at all is one missing key.
+/// Whether every key of a compare satisfies it; no key at all is one missing key. False as well once the pace is over.
 fn holds(source: &Source<'_>, compare: &Compare) -> Result<bool, StoreError> {
-    match Selection::new(&compare.key, &compare.range_end) {
-        Selection::Key(key) => tip_holds(source, compare, source.index.get(key)),
-        Selection::Interval(interval) => {
-            let tips = source.index.range(&interval);
-            if tips.len() == 0 {
-                return tip_holds(source, compare, None);
+    let interval = match Selection::new(&compare.key, &compare.range_end) {
+        Selection::Key(key) => return tip_holds(source, compare, source.index.get(key)),
+        Selection::Interval(interval) => interval,
+    };
+    let tips = source.index.range(&interval);
+    if tips.len() == 0 {
+        return tip_holds(source, compare, None);
+    }
+    let is_of_values = compare.target == CompareTarget::Value as i32;
+    let mut point_reads = 0;
+    for tip in tips {
+        if is_of_values && tip.record().is_none() {
+            if point_reads == POINT_READS {
+                let start = tip.key();
+                return values_hold(source, compare, Interval { start, ..interval });
             }
-            for tip in tips {
-                if !tip_holds(source, compare, Some(tip))? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+            point_reads += 1;
+        }
+        if !tip_holds(source, compare, Some(tip))? {
+            return Ok(false);
         }
     }
+    Ok(true)
+}
+
+/// [`holds`] of values of which many are not in memory: one scan reads them.
+fn values_hold(
+    source: &Source<'_>,
+    compare: &Compare,
+    interval: Interval<'_>,
+) -> Result<bool, StoreError> {
+    let check = |tip: &Tip, stored: Option<&Record>| {
+        if !source.spend(1) {
+            return Ok(false);
+        }
+        // What a batch has written is in the index and in memory, and not in the engine yet.
+        let stored = stored.filter(|stored| stored.key() == tip.key());
+        let record = tip.record().or(stored);
+        let missing = || StoreError::damaged("a key of the index has no version in family kv");
+        let value = record.ok_or_else(missing)?.value();
+        Ok(satisfies(compare, value.cmp(wanted_value(compare))))
+    };
+    let mut tips = source.index.range(&interval).peekable();
+    let mut holds = true;
+    paced_versions(
+        source.engine,
+        &Selection::Interval(interval),
+        source.revision,
+        source.pace,
+        &mut |stored| {
+            let record = layout::kv_value(stored)?.2;
+            // Of a key that the batch has deleted there is no tip.
+            while holds && let Some(tip) = tips.next_if(|tip| tip.key() <= record.key()) {
+                holds = check(tip, Some(&record))?;
+            }
+            Ok(if holds { Step::Next } else { Step::Stop })
+        },
+    )?;
+    while holds && let Some(tip) = tips.next() {
+        holds = check(tip, None)?;
+    }
+    Ok(holds)
 }
 
 fn tip_holds(
@@ -242,6 +293,9 @@ fn tip_holds(
     compare: &Compare,
     tip: Option<&Tip>,
 ) -> Result<bool, StoreError> {
+    if !source.spend(1) {
+        return Ok(false);
+    }
     let tags = tip.map_or(Tags::default(), Tip::tags);
     let union = compare.target_union.as_ref();
     let number = |found: i64, wanted: Option<i64>| found.cmp(&wanted.unwrap_or(0));
@@ -277,22 +331,34 @@ fn tip_holds(
         Ok(CompareTarget::Value) => {
             // A missing key has no value that could equal or differ.
             let Some(tip) = tip else { return Ok(false) };
-            let wanted = match union {
-                Some(TargetUnion::Value(value)) => &**value,
-                _ => &[],
-            };
-            full(source.engine, tip)?.value().cmp(wanted)
+            if tip.record().is_none() && !source.reads(tip.encoded_len()) {
+                return Ok(false);
+            }
+            full(source.engine, tip)?.value().cmp(wanted_value(compare))
         }
         // As etcd does with numbers that it does not know.
         Err(_) => Ordering::Equal,
     };
-    Ok(match CompareResult::try_from(compare.result) {
+    Ok(satisfies(compare, order))
+}
+
+/// What a compare of values compares to.
+fn wanted_value(compare: &Compare) -> &[u8] {
+    match &compare.target_union {
+        Some(TargetUnion::Value(value)) => value,
+        _ => &[],
+    }
+}
+
+/// Whether a compare is content with how what was found compares to what it wants.
+fn satisfies(compare: &Compare, order: Ordering) -> bool {
+    match CompareResult::try_from(compare.result) {
         Ok(CompareResult::Equal) => order.is_eq(),
         Ok(CompareResult::NotEqual) => order.is_ne(),
         Ok(CompareResult::Greater) => order.is_gt(),
         Ok(CompareResult::Less) => order.is_lt(),
         Err(_) => true,
-    })
+    }
 }
 
 /// Whether a range of a transaction may be read at the revision it names.

@@ -1,12 +1,13 @@
 //! Fuzzing on the stable toolchain: files of a corpus, changed in every way that breaks decoders, and random bytes.
 //!
-//! A case is a function of seed and number, so a failure is replayed by its seed. `SEED` sets it, `ITERATIONS` how
-//! many cases there are. A case that panics is saved and named; one that does not end, or that wants gigabytes,
+//! A case is a function of seed and number, so a failure is replayed by its seed. `SEED` sets it, else each run has its
+//! own; `ITERATIONS` sets how many cases there are. A case that panics is saved and named; one that does not end, or that wants gigabytes,
 //! ends the process.
 #![allow(
     clippy::disallowed_methods,
     reason = "whoever waits for the store to end needs a clock"
 )]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -70,7 +71,6 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 }
 
 /// Replaces the corpus of a decoder.
-#[allow(dead_code, reason = "not every package makes its corpus by program")]
 pub(crate) fn write_corpus(name: &str, files: &[Vec<u8>]) {
     let folder = folder(name);
     std::fs::remove_dir_all(&folder).ok();
@@ -82,21 +82,39 @@ pub(crate) fn write_corpus(name: &str, files: &[Vec<u8>]) {
 
 /// Runs `decode` over `executions` cases of the corpus `name`. It answers how many bytes it gave out.
 pub(crate) fn fuzz(name: &str, executions: u64, decode: impl Fn(&[u8]) -> usize) {
-    limit_memory();
     let corpus = corpus(name);
-    let seed = from_env("SEED").unwrap_or(1);
+    let make = |seed, number| case(seed, number, &corpus);
+    run(name, executions, &make, decode);
+}
+
+/// The same over cases that `make` makes: of files with checksums, say, most changes only test the checksum. Answers
+/// how many there were.
+pub(crate) fn fuzz_made(
+    name: &str,
+    executions: u64,
+    make: impl Fn(&mut StdRng) -> Vec<u8> + Sync,
+    decode: impl Fn(&[u8]) -> usize,
+) -> u64 {
+    let make = |seed, number| make(&mut random_of(seed, number));
+    run(name, executions, &make, decode)
+}
+
+/// Makes the case of a seed and a number.
+type Make<'a> = dyn Fn(u64, u64) -> Vec<u8> + Sync + 'a;
+
+fn run(name: &str, executions: u64, make: &Make<'_>, decode: impl Fn(&[u8]) -> usize) -> u64 {
+    limit_memory();
+    let seed = from_env("SEED").unwrap_or_else(|| rand::random::<u32>().into());
     let executions = from_env("ITERATIONS").unwrap_or(executions);
     eprintln!("{name}: SEED={seed}, {executions} cases");
     let (number, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            watch(name, &number, &is_over, &|number| {
-                case(seed, number, &corpus)
-            })
+            watch(name, &number, &is_over, &|number| make(seed, number));
         });
         for nth in 0..executions {
             number.store(nth, Ordering::Relaxed);
-            let input = case(seed, nth, &corpus);
+            let input = make(seed, nth);
             let given = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decode(&input)));
             let is_fine = given
                 .as_ref()
@@ -112,6 +130,7 @@ pub(crate) fn fuzz(name: &str, executions: u64, decode: impl Fn(&[u8]) -> usize)
         }
         is_over.store(true, Ordering::Relaxed);
     });
+    executions
 }
 
 fn save(name: &str, number: u64, input: &[u8]) -> PathBuf {
@@ -160,12 +179,16 @@ fn limit_memory() {
     });
 }
 
+fn random_of(seed: u64, number: u64) -> StdRng {
+    StdRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
 /// The case of a number: first the corpus as it is, then changes of it.
 fn case(seed: u64, number: u64, corpus: &[Vec<u8>]) -> Vec<u8> {
     if let Some(file) = usize::try_from(number).ok().and_then(|nth| corpus.get(nth)) {
         return file.clone();
     }
-    let mut random = StdRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = random_of(seed, number);
     if random.random_ratio(1, 20) {
         let length = random.random_range(0..LONGEST_RANDOM);
         return (0..length).map(|_| random.random()).collect();

@@ -4,6 +4,7 @@
 pub(crate) mod model;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,24 @@ use parking_lot::Mutex;
 use store::fs::WalFs;
 use store::log::{Done, Log, LogError, LogOptions, Recovered, Worker};
 use store::{Entry, LogId, Payload};
+
+pub(crate) fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The seeds of so many runs, others each time; `SEED` is one alone. Who fails names the seed of the run.
+pub(crate) fn seeds(runs: u64) -> Range<u64> {
+    let (first, runs) = match from_env("SEED") {
+        Some(seed) => (seed, 1),
+        // The tests of mutants name a first seed: whether one is caught must not be a matter of luck.
+        None => {
+            let first = from_env("FIRST_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+            (first, runs)
+        }
+    };
+    eprintln!("SEED={first}");
+    first..first + runs
+}
 
 pub(crate) fn options(segment_bytes: u64) -> LogOptions {
     LogOptions {
@@ -40,7 +59,7 @@ pub(crate) fn entry(term: u64, index: u64, size: usize) -> Entry {
     }
 }
 
-pub(crate) fn entries(term: u64, range: std::ops::Range<u64>, size: usize) -> Vec<Entry> {
+pub(crate) fn entries(term: u64, range: Range<u64>, size: usize) -> Vec<Entry> {
     range.map(|index| entry(term, index, size)).collect()
 }
 

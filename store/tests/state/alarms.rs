@@ -17,6 +17,7 @@ use store::{Answer, Machine, Options, Refusal};
 
 use crate::commands::{apply_one, compact, delete, entry, keys, op, put, range, read, txn};
 use crate::engines::{Bench, Memory};
+use crate::generate::seed;
 use crate::model::Model;
 
 const NOSPACE: i32 = AlarmType::Nospace as i32;
@@ -358,16 +359,6 @@ fn random_run(bench: &mut dyn Bench, seed: u64, rounds: usize) {
             _ => {}
         }
     }
-}
-
-/// `SEED=` repeats a run.
-fn seed() -> u64 {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(rand::random);
-    eprintln!("SEED={seed}");
-    seed
 }
 
 #[test]

@@ -14,6 +14,18 @@ use rand::rngs::StdRng;
 use crate::commands::{compact, op};
 use crate::model::Model;
 
+/// `SEED`, or another one at each run. It is printed, so that `SEED` repeats what failed. The tests of mutants set
+/// `FIRST_SEED`, from which runs of several seeds go on.
+pub(crate) fn seed() -> u64 {
+    let named = std::env::var("SEED").or_else(|_| std::env::var("FIRST_SEED"));
+    let seed = named.map_or_else(
+        |_| rand::random::<u32>().into(),
+        |seed| seed.parse().unwrap(),
+    );
+    eprintln!("SEED={seed}");
+    seed
+}
+
 /// A key; none of the others has a first byte at or above `first + 2`.
 fn key_of(random: &mut StdRng, first: u8) -> Bytes {
     let rests: [&[u8]; 5] = [b"", b"\0", b"x", b"x\0", b"\xff"];

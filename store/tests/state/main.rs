@@ -10,6 +10,7 @@ mod apply;
 mod check;
 mod commands;
 mod compaction;
+mod counting;
 mod dump;
 mod engines;
 mod etcd_files;

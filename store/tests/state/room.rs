@@ -150,6 +150,54 @@ fn all_that_answers_values_counts() {
     assert_eq!(refused, Err(Refusal::AnswerTooLong));
 }
 
+/// Outside of transactions, too: the values have to be in memory together, whatever else is sent page by page.
+#[test]
+fn a_sort_by_value_holds_no_more_than_an_answer_may() {
+    const KEYS: usize = 20;
+    let options = Options {
+        value_budget_bytes: 0,
+    };
+    let mut machine = Machine::open(Arc::new(MemoryEngine::new()), options).unwrap();
+    for key in 0..KEYS {
+        // The last key has the least value.
+        let value = format!("{:02}{}", KEYS - key, "v".repeat(LARGE));
+        let put = put(&format!("k{key:02}"), &value);
+        apply(&mut machine, vec![Op::Put(put)]);
+    }
+    let past = machine.reader().view().revision;
+    apply(&mut machine, vec![Op::Put(put("other", ""))]);
+    let reader = machine.reader();
+    let view = reader.view();
+    let request = |order: SortOrder, limit, revision| RangeRequest {
+        sort_target: SortTarget::Value.into(),
+        sort_order: order.into(),
+        limit,
+        revision,
+        ..range("k", "l")
+    };
+    for revision in [0, past] {
+        let all = request(SortOrder::Ascend, 0, revision);
+        let refused = reader.range(&view, &all).unwrap();
+        assert!(refused == Err(Refusal::AnswerTooLong));
+        let refused = reader.choose(&view, &all, &|| true).unwrap();
+        assert!(matches!(refused, Err(Refusal::AnswerTooLong)));
+        // What the limit leaves out is not held.
+        for (order, expected) in [
+            (SortOrder::Ascend, ["k19", "k18", "k17"]),
+            (SortOrder::Descend, ["k00", "k01", "k02"]),
+        ] {
+            let request = request(order, 3, revision);
+            let chosen = reader.choose(&view, &request, &|| true).unwrap();
+            let chosen = chosen.unwrap().unwrap();
+            assert_eq!((chosen.totals.count, chosen.totals.more), (20, true));
+            let records = reader.read_page(&chosen, 0..chosen.len()).unwrap();
+            let found = records.iter().map(|record| record.key().to_vec());
+            assert!(found.eq(expected.map(|key| key.as_bytes().to_vec())));
+            assert!(records.iter().all(|record| record.value().len() > LARGE));
+        }
+    }
+}
+
 #[test]
 fn a_range_delete_with_too_long_an_answer_deletes_nothing() {
     let mut machine = Machine::open(Arc::new(MemoryEngine::new()), Options::default()).unwrap();

@@ -9,11 +9,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::Full;
 use prost_reflect::MessageDescriptor;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Code;
 
 use super::failure;
 use super::requests::Complaint;
 use super::write::{self, Malformed, Writer};
-use crate::etcd::codec::PREFIX;
+use crate::etcd::codec::{BrokenOff, PREFIX};
 use crate::etcd::{Body, Status, error};
 
 /// Writes an error as etcd's gateway does; it never has details.
@@ -45,11 +47,11 @@ pub(super) fn whole_or_pieces(
     let pieces = Pieces {
         body,
         unread: first.into(),
-        has_begun: false,
+        left: None,
         writer: Some(Writer::new(descriptor.clone(), &mut json)),
         json,
     };
-    Ok(Body::Other(Box::pin(pieces)))
+    Ok(Body::Fragile(Box::pin(pieces)))
 }
 
 fn bug(error: &Malformed) -> Status {
@@ -57,12 +59,14 @@ fn bug(error: &Malformed) -> Status {
     error::STORE_FAULT
 }
 
-/// A long answer, written as its pieces come.
+/// A long answer, written as its pieces come. It ends with the JSON only if all of the answer has come; else it breaks
+/// off, because its status is out already.
 struct Pieces {
     body: Body,
     /// The prefix at first, then the part of a field that is not complete.
     unread: BytesMut,
-    has_begun: bool,
+    /// How much of the message is not written yet; unknown before its prefix.
+    left: Option<usize>,
     /// None at the end.
     writer: Option<Writer>,
     json: Vec<u8>,
@@ -70,13 +74,14 @@ struct Pieces {
 
 impl Pieces {
     fn write(&mut self) -> Result<(), Malformed> {
-        if !self.has_begun && self.unread.len() >= PREFIX {
+        if let (None, Some(length)) = (self.left, promised(&self.unread)) {
             self.unread.advance(PREFIX);
-            self.has_begun = true;
+            self.left = Some(length);
         }
-        if let (true, Some(writer)) = (self.has_begun, &mut self.writer) {
+        if let (Some(left), Some(writer)) = (&mut self.left, &mut self.writer) {
             let written = writer.fields(&self.unread, &mut self.json)?;
             self.unread.advance(written);
+            *left = left.saturating_sub(written);
         }
         Ok(())
     }
@@ -84,18 +89,19 @@ impl Pieces {
 
 impl http_body::Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let pieces = self.get_mut();
         loop {
             if let Err(error) = pieces.write() {
-                // All that is left is to end before the JSON does.
                 let _ = bug(&error);
                 pieces.writer = None;
+                pieces.json.clear();
+                return Poll::Ready(Some(Err(BrokenOff)));
             }
             if !pieces.json.is_empty() {
                 let json = std::mem::take(&mut pieces.json);
@@ -104,20 +110,28 @@ impl http_body::Body for Pieces {
             if pieces.writer.is_none() {
                 return Poll::Ready(None);
             }
-            let frame = ready!(Pin::new(&mut pieces.body).poll_frame(context));
-            let data = frame
-                .map(|Ok(frame)| frame)
-                .and_then(|frame| frame.into_data().ok());
-            match data {
-                Some(data) => pieces.unread.extend_from_slice(&data),
-                None => {
-                    if let Some(writer) = pieces.writer.take() {
-                        writer.end(&mut pieces.json);
-                    }
+            let frame = ready!(Pin::new(&mut pieces.body).poll_frame(context)).transpose()?;
+            let has_succeeded = match frame.map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    pieces.unread.extend_from_slice(&data);
+                    continue;
                 }
+                Some(Err(trailers)) => is_success(&trailers),
+                None => false,
+            };
+            let is_whole = pieces.left == Some(0) && pieces.unread.is_empty();
+            match pieces.writer.take() {
+                Some(writer) if has_succeeded && is_whole => writer.end(&mut pieces.json),
+                _ => return Poll::Ready(Some(Err(BrokenOff))),
             }
         }
     }
+}
+
+/// Whether a frame of trailers says that the call succeeded.
+fn is_success(end: &Frame<Bytes>) -> bool {
+    let status = end.trailers_ref().and_then(tonic::Status::from_header_map);
+    status.is_some_and(|status| status.code() == Code::Ok)
 }
 
 /// The answers of a call that answers more than once, one object a line.
@@ -125,6 +139,8 @@ pub(super) struct Lines {
     body: Body,
     unread: BytesMut,
     descriptor: MessageDescriptor,
+    /// Until when the client waits.
+    deadline: Option<Pin<Box<Sleep>>>,
     complaint: Complaint,
     has_ended: bool,
 }
@@ -135,12 +151,14 @@ impl Lines {
         body: Body,
         first: Bytes,
         descriptor: MessageDescriptor,
+        deadline: Option<Instant>,
         complaint: Complaint,
     ) -> Self {
         Self {
             body,
             unread: first.into(),
             descriptor,
+            deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
             complaint,
             has_ended: false,
         }
@@ -163,7 +181,8 @@ impl Lines {
     }
 }
 
-fn error_line(status: &Status) -> Vec<u8> {
+/// The last line of a stream that failed.
+pub(super) fn error_line(status: &Status) -> Vec<u8> {
     let mut json = br#"{"error":"#.to_vec();
     put_error(status, &mut json);
     json.extend_from_slice(b"}\n");
@@ -192,15 +211,25 @@ impl http_body::Body for Lines {
                     return line(error_line(&bug(&error)));
                 }
             }
+            if let Some(deadline) = &mut lines.deadline
+                && deadline.as_mut().poll(context).is_ready()
+            {
+                lines.has_ended = true;
+                return line(error_line(&error::DEADLINE_EXCEEDED));
+            }
             // It reads the requests, too, and so may find something to complain of.
             let polled = Pin::new(&mut lines.body).poll_frame(context);
             if let (true, Some(status)) = (polled.is_pending(), lines.complaint.get()) {
                 lines.has_ended = true;
                 return line(error_line(status));
             }
-            match ready!(polled).map(|Ok(frame)| frame) {
+            match ready!(polled) {
                 None => lines.has_ended = true,
-                Some(frame) => match frame.into_data() {
+                Some(Err(BrokenOff)) => {
+                    lines.has_ended = true;
+                    return line(error_line(&error::STORE_FAULT));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => lines.unread.extend_from_slice(&data),
                     Err(frame) => {
                         lines.has_ended = true;

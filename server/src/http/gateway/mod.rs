@@ -10,21 +10,22 @@ mod routes;
 mod write;
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use self::requests::{Complaint, Requests};
-use crate::etcd::codec::{PREFIX, put_prefix};
+use crate::etcd::codec::{BrokenOff, PREFIX, put_prefix};
 use crate::etcd::{Body, RECEIVE_SLACK, Service, Status, error, parse_timeout, promptly};
 use crate::listen::Peer;
 
@@ -113,25 +114,30 @@ impl Route {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         let metadata = metadata(request.headers())?;
+        let deadline = deadline(&metadata);
         let limit = JSON_FACTOR * (service.options.max_request_bytes + RECEIVE_SLACK);
         let complaint = Complaint::default();
-        let response = if self.takes_many {
+        let begun = if self.takes_many {
             let requests = Requests::new(
                 request.into_body(),
                 self.request.clone(),
                 limit,
                 complaint.clone(),
             );
-            service.grpc(peer, self.call(metadata, requests)).await
+            let call = service.grpc(peer, self.call(metadata, requests));
+            within(deadline, begin(call, &complaint)).await
         } else {
             let patience = service.options.request_timeout;
             let json = promptly(read_all(request.into_body(), limit), patience).await??;
             let frame = framed(&self.request, &json)?;
-            service
-                .grpc(peer, self.call(metadata, Full::new(frame)))
-                .await
+            let call = service.grpc(peer, self.call(metadata, Full::new(frame)));
+            within(deadline, begin(call, &complaint)).await
         };
-        self.answer(response, complaint).await
+        match begun {
+            Ok(begun) => self.answer(begun, deadline, complaint),
+            Err(status) if self.gives_many => Ok(refuse_stream(&status)),
+            Err(status) => Err(status),
+        }
     }
 
     /// The gRPC call that a request stands for.
@@ -143,31 +149,15 @@ impl Route {
         call
     }
 
-    /// Waits for the beginning of the answer, because it decides on the status.
-    async fn answer(
+    /// The answer whose beginning there is. The deadline is that of a stream; what answers once is only to be sent.
+    fn answer(
         &self,
-        response: Response<Body>,
+        Begun { first, body }: Begun,
+        deadline: Option<Instant>,
         complaint: Complaint,
     ) -> Result<Response<Body>, Status> {
-        let (head, mut body) = response.into_parts();
-        failure(&head.headers)?;
-        let first = std::future::poll_fn(|context| {
-            // The body reads the requests, too, and so may find something to complain of.
-            match (Pin::new(&mut body).poll_frame(context), complaint.get()) {
-                (Poll::Pending, Some(status)) => Poll::Ready(Err(status.clone())),
-                (polled, _) => polled.map(Ok),
-            }
-        });
-        let first = match first.await?.map(|Ok(frame)| frame.into_data()) {
-            Some(Ok(data)) => data,
-            Some(Err(frame)) => {
-                frame.trailers_ref().map_or(Ok(()), failure)?;
-                Bytes::new()
-            }
-            None => Bytes::new(),
-        };
         let body: Body = if self.gives_many {
-            let lines = answer::Lines::new(body, first, self.answer.clone(), complaint);
+            let lines = answer::Lines::new(body, first, self.answer.clone(), deadline, complaint);
             Body::Other(Box::pin(lines))
         } else {
             answer::whole_or_pieces(body, first, &self.answer)?
@@ -181,6 +171,60 @@ impl Route {
         );
         Ok(response)
     }
+}
+
+/// A call that has begun to answer.
+struct Begun {
+    /// What was taken from the body.
+    first: Bytes,
+    body: Body,
+}
+
+/// Waits for the beginning of a call's answer, because it decides on the status.
+async fn begin(
+    call: impl Future<Output = Response<Body>>,
+    complaint: &Complaint,
+) -> Result<Begun, Status> {
+    let (head, mut body) = call.await.into_parts();
+    failure(&head.headers)?;
+    let first = std::future::poll_fn(|context| {
+        // The body reads the requests, too, and so may find something to complain of.
+        match (Pin::new(&mut body).poll_frame(context), complaint.get()) {
+            (Poll::Pending, Some(status)) => Poll::Ready(Err(status.clone())),
+            (polled, _) => polled.map(Ok),
+        }
+    });
+    let first = first.await?.transpose();
+    let first = first.map_err(|BrokenOff| error::STORE_FAULT)?;
+    let first = match first.map(Frame::into_data) {
+        Some(Ok(data)) => data,
+        Some(Err(frame)) => {
+            frame.trailers_ref().map_or(Ok(()), failure)?;
+            Bytes::new()
+        }
+        None => Bytes::new(),
+    };
+    Ok(Begun { first, body })
+}
+
+/// What comes before the deadline. Behind it nothing is even begun.
+async fn within<T>(
+    deadline: Option<Instant>,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let call = pin!(call);
+    let outcome = match deadline {
+        None => return call.await,
+        Some(deadline) if deadline <= Instant::now() => None,
+        Some(deadline) => timeout_at(deadline, call).await.ok(),
+    };
+    outcome.unwrap_or(Err(error::DEADLINE_EXCEEDED))
+}
+
+/// Until when the client waits, if it has said so. Not every method looks at it: a client of gRPC leaves by itself.
+fn deadline(metadata: &HeaderMap) -> Option<Instant> {
+    let text = metadata.get(&GRPC_TIMEOUT)?.to_str().ok()?;
+    Some(Instant::now() + parse_timeout(text)?)
 }
 
 /// What the call's metadata are: the headers that grpc-gateway passes on, as far as the node reads them.
@@ -246,14 +290,24 @@ fn failure(headers: &HeaderMap) -> Result<(), Status> {
 fn refuse(status: &Status) -> Response<Body> {
     let mut json = Vec::new();
     answer::put_error(status, &mut json);
-    let mut response = Response::new(Body::Other(Box::pin(Full::from(json))));
-    *response.status_mut() = http_status(status.code());
-    response.headers_mut().insert(CONTENT_TYPE, JSON.clone());
+    let mut response = failed(status, json);
     if status.code() == Code::Unauthenticated {
         response
             .headers_mut()
             .insert(WWW_AUTHENTICATE, status.header());
     }
+    response
+}
+
+/// The error of a stream that has given nothing yet: its only line.
+fn refuse_stream(status: &Status) -> Response<Body> {
+    failed(status, answer::error_line(status))
+}
+
+fn failed(status: &Status, json: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::Other(Box::pin(Full::from(json))));
+    *response.status_mut() = http_status(status.code());
+    response.headers_mut().insert(CONTENT_TYPE, JSON.clone());
     response
 }
 

@@ -31,14 +31,44 @@ pub(super) fn message(
     MessageSeed(descriptor).deserialize(&mut serde_json::Deserializer::from_slice(json))
 }
 
-/// Where the first value of `json` ends; nothing while it is not complete.
-pub(super) fn first_value(json: &[u8]) -> Result<Option<usize>, serde_json::Error> {
-    let mut values = serde_json::Deserializer::from_slice(json).into_iter::<IgnoredAny>();
-    match values.next() {
-        None => Ok(None),
-        Some(Ok(_)) => Ok(Some(values.byte_offset())),
-        Some(Err(error)) if error.is_eof() => Ok(None),
-        Some(Err(error)) => Err(error),
+/// Finds where an object ends that comes in pieces, and looks at each byte once. Whether it is well-formed is for
+/// [`message`] to say.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    /// How much of the object was looked at.
+    seen: usize,
+    /// How many braces and brackets are open.
+    depth: usize,
+    is_text: bool,
+    is_escaped: bool,
+}
+
+impl End {
+    /// The length of the first object of `json`, with the blanks before it, once it is all there; then it is another
+    /// object's turn. Until then `json` is what it was the last time, and more. What is no object ends with its first
+    /// byte.
+    pub(super) fn find(&mut self, json: &[u8]) -> Option<usize> {
+        while let Some(&byte) = json.get(self.seen) {
+            self.seen += 1;
+            if self.is_text {
+                self.is_text = self.is_escaped || byte != b'"';
+                self.is_escaped = !self.is_escaped && byte == b'\\';
+                continue;
+            }
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => continue,
+                b'{' => self.depth += 1,
+                _ if self.depth == 0 => {}
+                b'[' => self.depth += 1,
+                b'}' | b']' => self.depth -= 1,
+                b'"' => self.is_text = true,
+                _ => {}
+            }
+            if self.depth == 0 {
+                return Some(std::mem::take(self).seen);
+            }
+        }
+        None
     }
 }
 

@@ -8,7 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use prost_reflect::MessageDescriptor;
 
-use super::{framed, read};
+use super::framed;
+use super::read::End;
 use crate::etcd::{Status, error};
 
 /// What was wrong with the requests, for whoever writes the answer.
@@ -31,6 +32,8 @@ impl Complaint {
 pub(super) struct Requests<B> {
     body: Option<B>,
     unread: BytesMut,
+    /// Of the value with which `unread` begins.
+    end: End,
     descriptor: MessageDescriptor,
     /// Longest value.
     limit: usize,
@@ -47,6 +50,7 @@ impl<B> Requests<B> {
         Self {
             body: Some(body),
             unread: BytesMut::new(),
+            end: End::default(),
             descriptor,
             limit,
             complaint,
@@ -55,8 +59,7 @@ impl<B> Requests<B> {
 
     /// The next value that is fully there.
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        let end = read::first_value(&self.unread).map_err(|error| error::bad_json(&error))?;
-        let Some(end) = end else {
+        let Some(end) = self.end.find(&self.unread) else {
             if self.unread.len() > self.limit {
                 return Err(error::message_too_long(self.unread.len(), self.limit));
             }

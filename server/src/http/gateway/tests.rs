@@ -1,16 +1,24 @@
 //! The gateway's table of paths, and both directions of its JSON.
 
-use prost_reflect::DescriptorPool;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::LazyLock;
+use std::task::Context;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use prost_reflect::{DescriptorPool, DynamicMessage};
 use proto::etcd::etcdserverpb as pb;
 use proto::etcd::mvccpb;
 
 use super::*;
-
-#[path = "../../../../store/tests/fuzz/mod.rs"]
-mod fuzz;
+use crate::etcd::codec;
+use crate::fuzz::fuzz;
 
 fn pool() -> DescriptorPool {
-    DescriptorPool::decode(proto::DESCRIPTORS).unwrap()
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTORS).unwrap());
+    POOL.clone()
 }
 
 fn descriptor(name: &str) -> MessageDescriptor {
@@ -254,6 +262,215 @@ fn an_answer_in_pieces_is_the_whole_one_wherever_it_is_cut() {
     }
 }
 
+/// A body of these frames, with or without an end.
+struct Frames {
+    frames: VecDeque<Frame<Bytes>>,
+    has_end: bool,
+}
+
+impl Frames {
+    fn body(frames: Vec<Frame<Bytes>>) -> Body {
+        Body::Other(Box::pin(Self {
+            frames: frames.into(),
+            has_end: true,
+        }))
+    }
+}
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.frames.pop_front() {
+            None if !self.has_end => Poll::Pending,
+            frame => Poll::Ready(frame.map(Ok)),
+        }
+    }
+}
+
+/// The text of a body as far as it came, and whether it broke off.
+async fn text_of(mut body: Body) -> (String, bool) {
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            assert!(
+                body.frame().await.is_none(),
+                "nothing comes behind the break"
+            );
+            return (String::from_utf8(text).unwrap(), true);
+        };
+        text.extend_from_slice(&frame.into_data().unwrap());
+    }
+    (String::from_utf8(text).unwrap(), false)
+}
+
+#[tokio::test]
+async fn a_long_answer_ends_as_json_only_if_it_came_whole_and_succeeded() {
+    let range = pb::RangeResponse {
+        kvs: (0..20_u8)
+            .map(|number| mvccpb::KeyValue {
+                key: vec![number; 10].into(),
+                ..mvccpb::KeyValue::default()
+            })
+            .collect(),
+        count: 20,
+        ..pb::RangeResponse::default()
+    };
+    let whole = codec::frame(&range);
+    let rest = |from: usize| Frame::data(whole.slice(from..));
+    let success = || Frame::trailers(codec::success());
+    let failure = || Frame::trailers(codec::failure(&error::STORE_FAULT));
+    for cut in [0, 3, PREFIX, 40, PREFIX + 3 * 14, whole.len() - 1] {
+        let answered = |frames: Vec<Frame<Bytes>>| {
+            let (body, first) = (Frames::body(frames), whole.slice(..cut));
+            text_of(answer::whole_or_pieces(body, first, &descriptor("RangeResponse")).unwrap())
+        };
+        let text = answered(vec![rest(cut), success()]).await;
+        assert_eq!(
+            text,
+            (written("RangeResponse", &range), false),
+            "cut at {cut}"
+        );
+        let cases = [
+            ("it failed half way", vec![failure()]),
+            ("it failed behind the last byte", vec![rest(cut), failure()]),
+            ("it is too short", vec![success()]),
+            ("it has no end", vec![rest(cut)]),
+            (
+                "its end says nothing",
+                vec![rest(cut), Frame::trailers(HeaderMap::new())],
+            ),
+        ];
+        for (case, frames) in cases {
+            let (text, is_broken) = answered(frames).await;
+            assert!(is_broken, "{case}, cut at {cut}: {text}");
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&text).is_err(),
+                "{case}: {text}"
+            );
+        }
+    }
+}
+
+/// What becomes of a body of requests in such pieces: the frames, and the complaint.
+async fn requests(json: &[u8], piece: usize, has_end: bool) -> (Vec<Bytes>, Option<Status>) {
+    let pieces = json.chunks(piece).map(Bytes::copy_from_slice);
+    let body = Frames {
+        frames: pieces.map(Frame::data).collect(),
+        has_end,
+    };
+    let complaint = Complaint::default();
+    let descriptor = descriptor("WatchRequest");
+    let mut requests = Requests::new(body, descriptor, 1 << 20, complaint.clone());
+    let mut frames = Vec::new();
+    // Without an end it waits for more at last.
+    while let Some(Some(frame)) = requests.frame().now_or_never() {
+        frames.push(frame.unwrap().into_data().unwrap());
+    }
+    (frames, complaint.get().cloned())
+}
+
+#[tokio::test]
+async fn a_request_is_passed_on_as_soon_as_it_is_whole_however_it_is_cut() {
+    let values = [
+        r#"{"create_request":{"key":"YQ==","filters":[1],"x":"}\"{"}}"#,
+        r#" {"progress_request":{}}"#,
+        "\n{}",
+    ];
+    let descriptor = descriptor("WatchRequest");
+    let expected = values.map(|json| framed(&descriptor, json.as_bytes()).unwrap());
+    let json = values.concat();
+    for piece in (1..=json.len()).rev() {
+        let found = requests(json.as_bytes(), piece, false).await;
+        assert_eq!(found, (expected.to_vec(), None), "pieces of {piece}");
+        let (frames, complaint) = requests((json.clone() + " {").as_bytes(), piece, true).await;
+        assert_eq!(frames, expected, "pieces of {piece}");
+        assert_eq!(complaint.unwrap().code(), Code::InvalidArgument);
+    }
+    for wrong in [
+        "[",
+        "]",
+        "5",
+        "\"",
+        "nul",
+        ",{}",
+        "{]",
+        r#"{"x"}"#,
+        r#"{"create_request":5}"#,
+    ] {
+        let (frames, complaint) = requests(format!("{{}}{wrong}").as_bytes(), 1, false).await;
+        assert_eq!(frames, [framed(&descriptor, b"{}").unwrap()], "{wrong}");
+        assert!(complaint.is_some(), "{wrong} is complained of at once");
+    }
+}
+
+#[tokio::test]
+async fn a_long_request_in_short_pieces_is_looked_at_once() {
+    // Looked at again with each piece it would be 60 GB.
+    let value = "x".repeat(500_000);
+    let json = format!(r#"{{"what":"{value}"}}"#);
+    let began = Instant::now();
+    let (frames, complaint) = requests(json.as_bytes(), 2, true).await;
+    assert_eq!((frames.len(), complaint), (1, None));
+    let endless = json.repeat(3).replace("\"}", "x");
+    let (frames, complaint) = requests(endless.as_bytes(), 2, true).await;
+    assert_eq!(frames.len(), 0);
+    assert_eq!(complaint.unwrap().code(), Code::ResourceExhausted);
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_an_error_when_its_time_is_up() {
+    let message = codec::frame(&pb::WatchResponse {
+        created: true,
+        ..pb::WatchResponse::default()
+    });
+    let line = r#"{"result":{"created":true}}"#;
+    let late = r#"{"error":{"code":4,"message":"context deadline exceeded"}}"#;
+    let lines = |frames: Vec<Frame<Bytes>>, has_end, millis| {
+        let stream = Frames {
+            frames: frames.into(),
+            has_end,
+        };
+        let lines = answer::Lines::new(
+            Body::Other(Box::pin(stream)),
+            message.clone(),
+            descriptor("WatchResponse"),
+            Some(Instant::now() + Duration::from_millis(millis)),
+            Complaint::default(),
+        );
+        text_of(Body::Other(Box::pin(lines)))
+    };
+    let ended = vec![Frame::trailers(codec::success())];
+    let text = lines(ended, true, 60_000).await;
+    assert_eq!(text, (format!("{line}\n"), false));
+    let text = lines(Vec::new(), false, 10).await;
+    assert_eq!(text, (format!("{line}\n{late}\n"), false));
+}
+
+#[tokio::test]
+async fn a_call_has_until_its_deadline() {
+    let within = |call, millis: Option<u64>| {
+        let deadline = millis.map(|millis| Instant::now() + Duration::from_millis(millis));
+        within(deadline, call)
+    };
+    let ready = || std::future::ready(Ok(1)).boxed();
+    let never = || std::future::pending::<Result<u8, Status>>().boxed();
+    assert_eq!(within(ready(), None).await, Ok(1));
+    assert_eq!(within(ready(), Some(60_000)).await, Ok(1));
+    let late = Err(error::DEADLINE_EXCEEDED);
+    assert_eq!(within(never(), Some(10)).await, late);
+    assert_eq!(within(ready(), Some(0)).await, late, "it is not begun");
+}
+
 #[test]
 fn bytes_that_are_no_message_are_an_error() {
     let mut json = Vec::new();
@@ -265,14 +482,23 @@ fn bytes_that_are_no_message_are_an_error() {
 #[test]
 fn json_of_any_kind_is_read_or_refused() {
     let descriptors = ["RangeRequest", "TxnRequest", "WatchRequest"].map(descriptor);
-    fuzz::fuzz("json", 50_000, |input| {
-        let end = read::first_value(input).ok().flatten();
+    fuzz("json", 50_000, |input| {
+        let end = read::End::default().find(input);
         assert!(end.is_none_or(|end| end <= input.len()));
+        let mut pieces = read::End::default();
+        let in_pieces = (0..=input.len()).find_map(|length| pieces.find(&input[..length]));
+        assert_eq!(in_pieces, end);
         let mut given = 0;
         for descriptor in &descriptors {
             let Ok(message) = read::message(descriptor, input) else {
                 continue;
             };
+            // What is read ends where the next one begins.
+            if let Some(end) = end {
+                assert_eq!(read::message(descriptor, &input[..end]).unwrap(), message);
+            } else {
+                assert_eq!(message, DynamicMessage::new(descriptor.clone()));
+            }
             // What is read can be written, and is then the same.
             let encoded = message.encode_to_vec();
             let mut json = Vec::new();
@@ -289,7 +515,7 @@ fn json_of_any_kind_is_read_or_refused() {
 #[test]
 fn bytes_of_any_kind_are_written_as_json_or_refused() {
     let descriptors = ["RangeRequest", "TxnRequest"].map(descriptor);
-    fuzz::fuzz("request", 50_000, |input| {
+    fuzz("request", 50_000, |input| {
         let mut given = 0;
         for descriptor in &descriptors {
             let mut json = Vec::new();
@@ -299,5 +525,75 @@ fn bytes_of_any_kind_are_written_as_json_or_refused() {
             given += json.len();
         }
         given / 16
+    });
+}
+
+/// The body of an answer in pieces, of which the first byte says how long they are; what it ends with.
+fn answered(input: &[u8], end: Option<HeaderMap>) -> (Bytes, Body) {
+    let (&size, rest) = input.split_first().unwrap_or((&0, &[]));
+    let mut pieces = rest
+        .chunks(usize::from(size).max(1))
+        .map(Bytes::copy_from_slice);
+    let first = pieces.next().unwrap_or_default();
+    let frames = pieces.map(Frame::data).chain(end.map(Frame::trailers));
+    (first, Frames::body(frames.collect()))
+}
+
+/// What is there of a text must be JSON, up to where it broke off.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+#[test]
+fn an_answer_of_any_kind_is_json_or_breaks_off() {
+    let descriptors = ["RangeRequest", "TxnRequest"].map(descriptor);
+    fuzz("unary", 20_000, |input| {
+        let mut given = 0;
+        for descriptor in &descriptors {
+            for end in [Some(codec::success()), None] {
+                let (first, body) = answered(input, end);
+                let Ok(body) = answer::whole_or_pieces(body, first, descriptor) else {
+                    continue;
+                };
+                let (text, is_broken) = text_of(body).now_or_never().expect("all is there");
+                assert_eq!(is_json(&text), !is_broken, "{text}");
+                given += text.len();
+            }
+        }
+        given / 16
+    });
+}
+
+#[test]
+fn a_stream_of_any_kind_is_lines_of_json() {
+    let descriptors = ["RangeRequest", "TxnRequest", "WatchRequest"].map(descriptor);
+    fuzz("unary", 20_000, |input| {
+        let mut given = 0;
+        for descriptor in &descriptors {
+            let (first, body) = answered(input, Some(codec::failure(&error::STOPPED)));
+            let complaint = Complaint::default();
+            let lines = answer::Lines::new(body, first, descriptor.clone(), None, complaint);
+            let text = text_of(Body::Other(Box::pin(lines))).now_or_never();
+            let (text, _) = text.expect("all is there");
+            assert!(text.ends_with('\n') && text.lines().all(is_json), "{text}");
+            given += text.len();
+        }
+        given / 24
+    });
+}
+
+#[test]
+fn requests_of_any_kind_are_taken_the_same_in_one_piece_and_in_many() {
+    fuzz("json", 20_000, |input| {
+        let taken = |piece| {
+            requests(input, piece, true)
+                .now_or_never()
+                .expect("all is there")
+        };
+        let (frames, complaint) = taken(input.len().max(1));
+        let (in_pieces, other_complaint) = taken(1 + input.len() % 7);
+        assert_eq!(in_pieces, frames);
+        assert_eq!(other_complaint, complaint);
+        frames.iter().map(Bytes::len).sum()
     });
 }
