@@ -129,7 +129,9 @@ fn run(binary: &Path, (package, _, filter): Catcher, mutant: Option<Mutant>) -> 
     command
         .current_dir(folder)
         .arg(filter)
-        .env("RUST_BACKTRACE", "0");
+        .env("RUST_BACKTRACE", "0")
+        // Whether a mutant is caught must not be a matter of luck.
+        .env("FIRST_SEED", "0");
     command.env_remove("HOLDFAST_MUTANT");
     command
         .stdin(Stdio::null())

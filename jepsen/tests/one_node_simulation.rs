@@ -1,21 +1,18 @@
 //! A whole node in one thread: crashed at any step, a thousand times, and nothing promised is broken.
 //!
-//! `SEED` replays one run, `RUNS` sets how many there are.
+//! Each time the seeds are others. `SEED` replays one run, `RUNS` sets how many there are.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use jepsen::load::{from_env, seed};
 use jepsen::one_node::{Coverage, Mutant, Plan, run};
 
 /// Crashes of one run. Damage done in one life shows in a later one.
 const CRASHES: u32 = 12;
 /// Runs in CI: together more than a thousand crashes.
 const RUNS: u64 = 100;
-
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 fn plan(seed: u64) -> Plan {
     Plan {
@@ -29,8 +26,12 @@ fn plan(seed: u64) -> Plan {
 fn nothing_promised_is_broken_in_a_thousand_crashes() {
     let seeds = match from_env("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..from_env("RUNS").unwrap_or(RUNS),
+        None => {
+            let first = from_env("FIRST_SEED").unwrap_or_else(seed);
+            first..first + from_env("RUNS").unwrap_or(RUNS)
+        }
     };
+    eprintln!("SEED={}", seeds.start);
     let since = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
