@@ -290,7 +290,9 @@ impl Worker {
         }
         // Commands leave some room at the end: on a full disk, where no segment can follow, the node still starts.
         let kept = match entry.payload {
-            Payload::Commands(_) => RESERVE.min(self.segment.size as usize / 16),
+            Payload::Commands(_) => {
+                usize::try_from(self.segment.size / 16).map_or(RESERVE, |part| RESERVE.min(part))
+            }
             Payload::Blank | Payload::Membership(_) => 0,
         };
         self.make_room(HEAD + payload.len() + kept)?;
