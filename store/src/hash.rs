@@ -369,20 +369,21 @@ mod tests {
         }
     }
 
-    /// Versions of some keys, of which the last ones are deletions or not.
+    /// Versions of some keys, or of one, of which the last ones are deletions or not.
     fn engine_of(random: &mut StdRng, is_live: bool) -> (MemoryEngine, i64) {
         let engine = MemoryEngine::new();
         let mut batch = Batch::default();
         let (mut revision, mut sub) = (2, 0);
+        let keys = random.random_range(1..9_u8);
         for round in 0..60_u8 {
-            let key = [random.random_range(b'a'..b'i')];
             let is_last = round >= 48;
-            // At the end all are deleted, each once more.
+            // At the end it is each one's turn.
             let key = if is_last {
-                [b'a' + (round - 48) % 8]
+                round % keys
             } else {
-                key
+                random.random_range(0..keys)
             };
+            let key = [b'a' + key];
             let op = if is_last && !is_live || random.random_bool(0.2) {
                 Op::Delete
             } else {
