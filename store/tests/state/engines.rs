@@ -53,6 +53,7 @@ pub(crate) use rocks::Rocks;
 
 #[cfg(feature = "rocksdb")]
 mod rocks {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::io;
     use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ mod rocks {
         fn crash(&mut self) {
             let before = self.database();
             self.opened += 1;
-            // A file that a compaction removes meanwhile: the moment of the crash is a little later.
+            // Files came or went meanwhile: the moment of the crash is a little later.
             while !copy(&before, &self.database()) {
                 fs::remove_dir_all(self.database()).unwrap();
             }
@@ -121,18 +122,31 @@ mod rocks {
         }
     }
 
-    /// False if a file was removed under it.
+    /// False if the copy may be of no single moment: a file came or went under it. With the same
+    /// files before and after, whatever the manifest names was there whole when the manifest was
+    /// copied, so that one goes first: a table still being written then is not named by it.
     fn copy(from: &Path, to: &Path) -> bool {
         fs::create_dir(to).unwrap();
-        fs::read_dir(from).unwrap().all(|file| {
-            let file = file.unwrap();
-            match fs::copy(file.path(), to.join(file.file_name())) {
+        let names = names(from);
+        let (first, rest): (Vec<_>, Vec<_>) = names
+            .iter()
+            .partition(|name| name.starts_with("CURRENT") || name.starts_with("MANIFEST"));
+        let copied = first.into_iter().chain(rest).all(|name| {
+            match fs::copy(from.join(name), to.join(name)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => false,
                 copied => {
                     copied.unwrap();
                     true
                 }
             }
-        })
+        });
+        copied && names == self::names(from)
+    }
+
+    fn names(folder: &Path) -> BTreeSet<String> {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 }
