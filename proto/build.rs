@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "etcd/rpc.proto",
     "etcd/v3lock.proto",
     "etcd/v3election.proto",
     "health/health.proto",
     "holdfast/command.proto",
+    "holdfast/peer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

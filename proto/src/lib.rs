@@ -1,7 +1,7 @@
-//! The messages and services of etcd v3, gRPC health checks, and Holdfast's own log format.
+//! The messages and services of etcd v3, gRPC health checks, and Holdfast's own log format and peer protocol.
 //!
 //! The `.proto` files under `etcd/` and `health/` are a wire format that belongs to others: packages, names and
-//! numbers are theirs and a test holds them to it. `holdfast/` is a disk format of our own. This crate depends on
+//! numbers are theirs and a test holds them to it. `holdfast/` is ours: a disk format, and what members say to each other. This crate depends on
 //! no other of the workspace.
 //!
 //! Every `bytes` field is a [`bytes::Bytes`], so that decoding shares the request's buffer. Whoever keeps such a
@@ -29,3 +29,4 @@ pub mod etcd {
 
 pub use crate::generated::grpc::health::v1 as health;
 pub use crate::generated::holdfast::command::v1 as command;
+pub use crate::generated::holdfast::peer::v1 as peer;

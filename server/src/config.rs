@@ -1,6 +1,6 @@
 //! What a node is told at start: etcd's flags, `ETCD_*` variables or a config file, checked and typed.
 //!
-//! A flag that is not built yet is refused when ignoring it would be dangerous (TLS, more members), and accepted with
+//! A flag that is not built yet is refused when ignoring it would be dangerous (TLS), and accepted with
 //! a warning otherwise, so that the command lines and unit files people have for etcd start a node.
 
 mod flags;
@@ -96,6 +96,10 @@ pub struct Config {
     pub host_whitelist: Vec<String>,
     /// Where metrics and health alone are served.
     pub listen_metrics_urls: Vec<ListenUrl>,
+    /// Where other members connect.
+    pub listen_peer_urls: Vec<ListenUrl>,
+    /// Whether the settings name these addresses. A member that is alone can do without the default one.
+    pub must_listen_to_peers: bool,
     /// What clients are told to connect to.
     pub advertise_client_urls: Vec<String>,
     /// What peers are told to connect to; the member's id is made from it.
@@ -400,7 +404,8 @@ impl Config {
                     .to_owned(),
             ));
         }
-        listen_urls(values, "listen-peer-urls")?;
+        let initial_cluster = initial_cluster(values)?;
+        let is_joining = values.text("initial-cluster-state") == "existing";
         let listen_client_urls = listen_urls(values, "listen-client-urls")?;
         if listen_client_urls.is_empty() {
             return Err(ConfigError::Invalid(
@@ -430,8 +435,14 @@ impl Config {
             listen_metrics_urls: listen_urls(values, "listen-metrics-urls")?,
             advertise_client_urls: advertised_urls(values, "advertise-client-urls")?,
             initial_advertise_peer_urls: advertised_urls(values, "initial-advertise-peer-urls")?,
-            initial_cluster: initial_cluster(values)?,
-            is_joining: values.text("initial-cluster-state") == "existing",
+            listen_peer_urls: listen_urls(values, "listen-peer-urls")?,
+            must_listen_to_peers: values.is_set("listen-peer-urls")
+                || is_joining
+                || initial_cluster
+                    .iter()
+                    .any(|(name, _)| *name != name_of(values)),
+            initial_cluster,
+            is_joining,
             initial_cluster_token: values.text("initial-cluster-token").to_owned(),
             heartbeat_interval: Duration::from_millis(heartbeat),
             election_timeout,
@@ -488,53 +499,39 @@ impl Config {
         })
     }
 
-    /// The addresses that a new cluster's only member is known by, which its id is made from. Fails if the settings
-    /// describe any other start; a node that has data does not ask.
-    pub fn bootstrap_peer_urls(&self) -> Result<Vec<String>, ConfigError> {
-        let not_built = |place: &str, why: &str| {
-            Err(ConfigError::NotBuilt {
-                place: place.to_owned(),
-                why: why.to_owned(),
-            })
-        };
-        if self.is_joining {
-            return not_built(
-                "--initial-cluster-state=existing",
-                "the data folder is empty and this node cannot join a cluster; it would be one of its own",
-            );
-        }
+    /// The members that a new cluster begins with: names and addresses. Fails if the settings do not fit this member;
+    /// a node that has data does not ask.
+    pub fn initial_members(&self) -> Result<Vec<(String, Vec<String>)>, ConfigError> {
         if self.initial_cluster.is_empty() {
-            return Ok(self.initial_advertise_peer_urls.clone());
+            let own = self.initial_advertise_peer_urls.clone();
+            return Ok(vec![(self.name.clone(), own)]);
         }
-        if self
-            .initial_cluster
-            .iter()
-            .any(|(name, _)| *name != self.name)
-        {
-            let has_own = self
-                .initial_cluster
+        let mut members: Vec<(String, Vec<String>)> = Vec::new();
+        for (name, url) in &self.initial_cluster {
+            if let Some((_, taken)) = members
                 .iter()
-                .any(|(name, _)| *name == self.name);
-            if !has_own {
-                let name = &self.name;
+                .flat_map(|(name, urls)| urls.iter().map(move |url| (name, url)))
+                .find(|(_, taken)| *taken == url)
+            {
                 return Err(ConfigError::Invalid(format!(
-                    "couldn't find local name {name:?} in --initial-cluster"
+                    "--initial-cluster has {taken} twice; every member needs addresses of its own"
                 )));
             }
-            return not_built(
-                "--initial-cluster with more than one member",
-                "this node would be a cluster of its own, and writes to it would not reach the others",
-            );
+            match members.iter_mut().find(|(known, _)| known == name) {
+                Some((_, urls)) => urls.push(url.clone()),
+                None => members.push((name.clone(), vec![url.clone()])),
+            }
         }
-        let named: Vec<_> = self
-            .initial_cluster
-            .iter()
-            .map(|(_, url)| url.clone())
-            .collect();
+        let Some((_, named)) = members.iter().find(|(name, _)| *name == self.name) else {
+            let name = &self.name;
+            return Err(ConfigError::Invalid(format!(
+                "couldn't find local name {name:?} in --initial-cluster"
+            )));
+        };
         let advertised = &self.initial_advertise_peer_urls;
         let within =
             |a: &[String], b: &[String]| a.iter().all(|a| b.iter().any(|b| url::is_same(a, b)));
-        if !within(&named, advertised) || !within(advertised, &named) {
+        if !within(named, advertised) || !within(advertised, named) {
             return Err(ConfigError::Invalid(format!(
                 "--initial-cluster has {}={} but --initial-advertise-peer-urls has {}; make them equal",
                 self.name,
@@ -542,7 +539,7 @@ impl Config {
                 advertised.join(",")
             )));
         }
-        Ok(named)
+        Ok(members)
     }
 }
 
@@ -642,6 +639,10 @@ fn initial_cluster(values: &Values) -> Result<Vec<(String, String)>, ConfigError
         members.push((name.to_owned(), url.to_owned()));
     }
     Ok(members)
+}
+
+fn name_of(values: &Values) -> &str {
+    values.text("name")
 }
 
 fn invalid(values: &Values, flag: &str, message: &str) -> ConfigError {

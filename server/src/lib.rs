@@ -21,6 +21,7 @@ pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod peer;
 pub mod quota;
 pub mod raft;
 pub mod scrub;

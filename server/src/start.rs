@@ -27,7 +27,12 @@ use crate::limits::{self, OpenFiles};
 use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::Node;
+use crate::peer::addresses::Addresses;
+use crate::peer::grpc::{Grpc, Speaker, Tcp};
+use crate::peer::serve::PeerService;
+use crate::peer::{self, Inbound, Transport};
 use crate::quota::Quota;
+use crate::raft::Beginning;
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
 use crate::{etcd, identity, logging, raft, watch};
@@ -67,6 +72,9 @@ pub enum StartError {
     /// Consensus did not start.
     #[error(transparent)]
     Raft(#[from] raft::StartError),
+    /// No member of the cluster to join knows this one.
+    #[error("cannot join the cluster: {0}")]
+    Join(String),
     /// An address cannot be bound.
     #[error("cannot listen on {url}{}", hint(.source))]
     Listen {
@@ -171,9 +179,27 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         bind(&config.listen_client_http_urls)?,
         bind(&config.listen_metrics_urls)?,
     ];
+    let peer_sockets = bind_peers(&config)?;
+    let mut founding = None;
     let data_dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref(), || {
-        bootstrap(&config)
+        let found = if config.is_joining {
+            join(&config)?
+        } else {
+            bootstrap(&config)?
+        };
+        let identity = found.identity;
+        founding = Some(found);
+        Ok::<_, StartError>(identity)
     })?;
+    // A node that has data may not have applied yet who is a member.
+    let founding = founding.or_else(|| {
+        let found = if config.is_joining {
+            join(&config)
+        } else {
+            bootstrap(&config)
+        };
+        found.ok()
+    });
     let Identity {
         cluster_id,
         member_id,
@@ -202,14 +228,19 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         quota: Quota::new(config.quota_backend_bytes),
         space: Arc::default(),
     });
+    let members = founding.map_or_else(Vec::new, |founding| founding.members);
+    let peers = peers(&config, &data_dir, members, peer_sockets);
     let (node, log, closed, segment_bytes) = start_node(
         &config,
         files,
         &data_dir,
-        &metrics,
-        &admission,
-        clock.clone(),
-        exec.clone(),
+        peers,
+        Surroundings {
+            metrics: metrics.clone(),
+            admission: admission.clone(),
+            clock: clock.clone(),
+            exec: exec.clone(),
+        },
     )?;
     let disk = watch_disk(&config, &data_dir, &node, admission, &log, segment_bytes)?;
     keep_current(&metrics, &node, log.clone(), &config);
@@ -273,25 +304,192 @@ fn bind(urls: &[ListenUrl]) -> Result<Vec<std::net::TcpListener>, StartError> {
     urls.iter().map(bind).collect()
 }
 
-/// The ids of a new cluster of this member alone.
-pub(crate) fn bootstrap(config: &Config) -> Result<Identity, StartError> {
-    let urls = config.bootstrap_peer_urls()?;
-    let member_id = identity::bootstrap_member_id(&urls, &config.initial_cluster_token);
-    Ok(Identity {
-        cluster_id: identity::cluster_id(&[member_id]),
-        member_id,
+/// Who takes part in a cluster that this node begins with or joins.
+pub(crate) struct Founding {
+    pub(crate) identity: Identity,
+    /// With their ids, names and peer addresses.
+    pub(crate) members: Vec<Member>,
+}
+
+/// The ids of a new cluster, computed from the settings.
+pub(crate) fn bootstrap(config: &Config) -> Result<Founding, StartError> {
+    let member = |(name, peer_urls): (String, Vec<String>)| Member {
+        id: identity::bootstrap_member_id(&peer_urls, &config.initial_cluster_token),
+        name,
+        peer_urls,
+        ..Member::default()
+    };
+    let members: Vec<_> = config.initial_members()?.into_iter().map(member).collect();
+    let own = members.iter().find(|member| member.name == config.name);
+    let ids: Vec<u64> = members.iter().map(|member| member.id).collect();
+    Ok(Founding {
+        identity: Identity {
+            cluster_id: identity::cluster_id(&ids),
+            // It is checked that there is one.
+            member_id: own.map_or(0, |own| own.id),
+        },
+        members,
     })
+}
+
+/// How long a joining member looks for one that knows the cluster.
+const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The ids of a cluster that knows this member already, asked of the others.
+fn join(config: &Config) -> Result<Founding, StartError> {
+    let others = config.initial_cluster.iter();
+    let others: Vec<&String> = others
+        .filter(|(name, _)| *name != config.name)
+        .map(|(_, url)| url)
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let until = Instant::now() + JOIN_PATIENCE;
+    let mut reason = "--initial-cluster names no other member".to_owned();
+    while !others.is_empty() {
+        for url in &others {
+            let reply = match runtime.block_on(peer::grpc::members(&Tcp, url)) {
+                Ok(reply) => reply,
+                Err(error) => {
+                    reason = format!("{url}: {error}");
+                    continue;
+                }
+            };
+            let urls = &config.initial_advertise_peer_urls;
+            let own = reply.members.iter().find(|member| {
+                member.peer_urls.len() == urls.len()
+                    && member.peer_urls.iter().all(|url| urls.contains(url))
+            });
+            match own {
+                Some(own) => {
+                    return Ok(Founding {
+                        identity: Identity {
+                            cluster_id: reply.cluster_id,
+                            member_id: own.id,
+                        },
+                        members: reply.members,
+                    });
+                }
+                None => {
+                    reason = format!(
+                        "{url} knows no member with the peer addresses {}; add it first (etcdctl member add)",
+                        urls.join(",")
+                    );
+                }
+            }
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Err(StartError::Join(reason))
+}
+
+/// Binds the peer addresses. A member that is alone and was not told where to listen can do without.
+fn bind_peers(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
+    match bind(&config.listen_peer_urls) {
+        Err(error) if !config.must_listen_to_peers => {
+            tracing::info!(
+                error = logging::chain(&error),
+                "does not listen to peers: the default address is taken, and there is no other member"
+            );
+            Ok(Vec::new())
+        }
+        bound => bound,
+    }
+}
+
+/// What a node shares with what is around it.
+struct Surroundings {
+    metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
+    clock: Arc<dyn Clock>,
+    exec: Arc<dyn Exec>,
+}
+
+/// The way to the other members and theirs to this one.
+struct Peers {
+    beginning: Beginning,
+    transport: Arc<dyn Transport>,
+    inbound: Arc<Inbound>,
+    /// Answers peers on the runtime that it is called on.
+    listen: Box<dyn FnOnce() -> io::Result<()> + Send>,
+}
+
+/// Connections that peers may have at once: a handful for each member, and room for those that break.
+const PEER_CONNECTIONS: usize = 1024;
+
+fn peers(
+    config: &Config,
+    data_dir: &DataDir,
+    members: Vec<Member>,
+    sockets: Vec<std::net::TcpListener>,
+) -> Peers {
+    let Identity {
+        cluster_id,
+        member_id,
+    } = data_dir.identity();
+    let beginning = if config.is_joining {
+        Beginning::Join
+    } else if members.iter().any(|member| member.id == member_id) {
+        Beginning::New(members.iter().map(|member| member.id).collect())
+    } else {
+        // The settings are of another start, and there is data.
+        Beginning::New([member_id].into())
+    };
+    let addresses = Arc::new(Addresses::new(members));
+    let speaker = Speaker {
+        cluster_id,
+        member_id,
+        patience: config.election_timeout,
+    };
+    let inbound = Arc::<Inbound>::default();
+    let service = Arc::new(PeerService::new(
+        (cluster_id, member_id),
+        inbound.clone(),
+        addresses.clone(),
+        Box::new(|_| false),
+    ));
+    let patience = config.election_timeout;
+    Peers {
+        beginning,
+        transport: Arc::new(Grpc::new(speaker, addresses, Arc::new(Tcp))),
+        inbound,
+        listen: Box::new(move || {
+            let options = listen::Options {
+                max_connections: PEER_CONNECTIONS,
+                keepalive_interval: Some(patience),
+                keepalive_timeout: patience,
+                ..listen::Options::default()
+            };
+            let here = [tokio::runtime::Handle::current()];
+            let listeners = Listeners::start(sockets, Plain, service, &here, options)?;
+            // They end with the runtime.
+            tokio::spawn(async move {
+                let _listeners = listeners;
+                std::future::pending::<()>().await;
+            });
+            Ok(())
+        }),
+    }
 }
 
 fn start_node(
     config: &Config,
     files: OpenFiles,
     data_dir: &DataDir,
-    metrics: &Arc<Metrics>,
-    admission: &Arc<Admission>,
-    clock: Arc<dyn Clock>,
-    exec: Arc<dyn Exec>,
+    peers: Peers,
+    surroundings: Surroundings,
 ) -> Result<(Node, Log, Closed, u64), StartError> {
+    let Surroundings {
+        metrics,
+        admission,
+        clock,
+        exec,
+    } = surroundings;
+    let (metrics, admission) = (&metrics, &admission);
     let Identity {
         cluster_id,
         member_id,
@@ -365,10 +563,13 @@ fn start_node(
     exec.start("hub", Box::new(hub_worker));
     exec.start("catch-up", Box::new(catch_up));
 
-    let node = raft::run_tokio(raft::NodeOptions {
+    let options = raft::NodeOptions {
         cluster_id,
         member_id,
         boot: data_dir.boot(),
+        beginning: peers.beginning,
+        transport: peers.transport,
+        inbound: peers.inbound,
         term,
         election_timeout: config.election_timeout,
         heartbeat: config.heartbeat_interval,
@@ -390,7 +591,8 @@ fn start_node(
         admission: admission.clone(),
         exec,
         clock,
-    })?;
+    };
+    let node = raft::run_tokio(options, peers.listen)?;
     Ok((node, log, closed, segment_bytes))
 }
 

@@ -58,7 +58,17 @@ pub enum Payload {
 impl Membership {
     /// The durable form.
     pub fn encode(&self) -> Bytes {
-        let message = command::Membership {
+        self.message().encode_to_vec().into()
+    }
+
+    /// Reads the durable form.
+    pub fn decode(encoded: &[u8]) -> Result<Self, prost::DecodeError> {
+        command::Membership::decode(encoded).map(Self::from_message)
+    }
+
+    /// As it is kept and sent.
+    pub fn message(&self) -> command::Membership {
+        command::Membership {
             voters: self
                 .voters
                 .iter()
@@ -67,20 +77,18 @@ impl Membership {
                 })
                 .collect(),
             members: self.members.iter().copied().collect(),
-        };
-        message.encode_to_vec().into()
+        }
     }
 
-    /// Reads the durable form.
-    pub fn decode(encoded: &[u8]) -> Result<Self, prost::DecodeError> {
-        let message = command::Membership::decode(encoded)?;
-        Ok(Self {
+    /// What was kept or sent.
+    pub fn from_message(message: command::Membership) -> Self {
+        Self {
             voters: message
                 .voters
                 .into_iter()
                 .map(|voters| voters.ids.into_iter().collect())
                 .collect(),
             members: message.members.into_iter().collect(),
-        })
+        }
     }
 }

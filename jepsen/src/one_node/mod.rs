@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use rand::{Rng, RngExt};
 use server::metrics::Metrics;
 use server::node::Node;
-use server::raft::{self, NodeOptions, StartError};
+use server::raft::{self, Beginning, NodeOptions, StartError};
 use server::watch::{self, Hub};
 use store::engine::memory::MemoryEngine;
 use store::fs::{SimFs, WalFs};
@@ -548,6 +548,9 @@ async fn start(
         cluster_id: CLUSTER,
         member_id: MEMBER,
         boot: settings.boot,
+        beginning: Beginning::New([MEMBER].into()),
+        transport: Arc::new(server::peer::Alone),
+        inbound: Arc::default(),
         election_timeout: Duration::from_millis(700),
         heartbeat: Duration::from_millis(100),
         flush_log_bytes: settings.flush_log_bytes,

@@ -108,9 +108,9 @@ pub(crate) const NODE: &[Flag] = flags! {
 
     [Cluster]
     "initial-advertise-peer-urls" List, "http://localhost:2380" Works "This member's peer addresses; its id is made from them at the first start.";
-    "listen-peer-urls" List, "http://localhost:2380" NoEffect "Where other members connect. A cluster of one does not listen.";
-    "initial-cluster" Text, "" Works "The members at the first start, as name=url,...; only this member itself for now.";
-    "initial-cluster-state" Choice(&["new", "existing"]), "new" Works "Whether the first start makes a cluster or joins one; joining is not built yet.";
+    "listen-peer-urls" List, "http://localhost:2380" Works "Where other members connect.";
+    "initial-cluster" Text, "" Works "The members at the first start, as name=url,...; every one of them is told the same.";
+    "initial-cluster-state" Choice(&["new", "existing"]), "new" Works "Whether the first start makes a cluster or joins one that has this member added.";
     "initial-cluster-token" Text, "etcd-cluster" Works "Keeps clusters apart: the cluster id is made from it at the first start.";
     "strict-reconfig-check" Bool, "true" NoEffect "Refuse member changes that would lose the quorum.";
     "pre-vote" Bool, "true" NoEffect "Ask before standing for election. Always on.";

@@ -132,7 +132,7 @@ fn restore(file: PathBuf, values: &Values) -> Result<RestoreOptions, ConfigError
         ..Config::default()
     };
     // Refused now rather than after a long copy.
-    config.bootstrap_peer_urls()?;
+    config.initial_members()?;
     Ok(RestoreOptions {
         file,
         config,
@@ -212,8 +212,8 @@ mod tests {
                 "couldn't find local name",
             ),
             (
-                "restore f --name a --initial-cluster a=http://h:1,b=http://h:2",
-                "more than one member",
+                "restore f --name c --initial-cluster a=http://h:1,b=http://h:2",
+                "couldn't find local name",
             ),
             (
                 "restore f --name a --initial-cluster a=http://h:1",

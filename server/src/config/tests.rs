@@ -39,7 +39,7 @@ fn no_arguments_mean_a_local_node() {
     assert_eq!(config.max_concurrent_streams, u32::MAX);
     assert_eq!(config.notes, []);
     assert_eq!(
-        config.bootstrap_peer_urls().unwrap(),
+        config.initial_members().unwrap()[0].1,
         ["http://localhost:2380"]
     );
 }
@@ -190,7 +190,7 @@ fn a_command_line_as_kubeadm_writes_it_without_tls_is_accepted() {
     );
     assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
     assert_eq!(
-        config.bootstrap_peer_urls().unwrap(),
+        config.initial_members().unwrap()[0].1,
         ["http://10.0.0.1:2380"]
     );
 }
@@ -245,19 +245,29 @@ fn contradictions_are_refused_in_etcds_words() {
 }
 
 #[test]
-fn only_a_cluster_of_one_can_be_made() {
-    let attempt = |arguments: &[&str]| read(arguments, &[]).unwrap().bootstrap_peer_urls();
+fn the_initial_cluster_must_fit_the_member() {
+    let attempt = |arguments: &[&str]| read(arguments, &[]).unwrap().initial_members();
+    let urls = |members: Vec<(String, Vec<String>)>| members[0].1.clone();
     let of_one = attempt(&["--initial-cluster=default=http://127.0.0.1:2380"]);
-    assert_eq!(of_one.unwrap(), ["http://127.0.0.1:2380"]);
+    assert_eq!(urls(of_one.unwrap()), ["http://127.0.0.1:2380"]);
 
-    let error =
-        attempt(&["--initial-cluster=default=http://localhost:2380,b=http://10.0.0.2:2380"])
-            .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("--initial-cluster with more than one member is not built yet")
+    let of_two = attempt(&[
+        "--initial-cluster=default=http://localhost:2380,b=http://10.0.0.2:2380,b=http://10.0.0.3:2380",
+    ]);
+    assert_eq!(
+        of_two.unwrap()[1],
+        (
+            "b".to_owned(),
+            vec![
+                "http://10.0.0.2:2380".to_owned(),
+                "http://10.0.0.3:2380".to_owned()
+            ]
+        )
     );
+    let error =
+        attempt(&["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"])
+            .unwrap_err();
+    assert!(error.to_string().contains("twice"), "{error}");
     let error = attempt(&["--initial-cluster=other=http://localhost:2380"]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -265,8 +275,6 @@ fn only_a_cluster_of_one_can_be_made() {
     );
     let error = attempt(&["--initial-cluster=default=http://10.0.0.1:2380"]).unwrap_err();
     assert!(error.to_string().contains("make them equal"), "{error}");
-    let error = attempt(&["--initial-cluster-state=existing"]).unwrap_err();
-    assert!(error.to_string().contains("cannot join"), "{error}");
 }
 
 #[test]

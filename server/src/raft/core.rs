@@ -46,6 +46,8 @@ pub struct Core {
     /// Woken when the local log has synced more; apply waits here.
     pub(crate) synced_waker: AtomicWaker,
     term: Arc<AtomicU64>,
+    /// Who leads; 0: nobody that is known.
+    leader: AtomicU64,
     applied_commands: AtomicU64,
     failure: watch::Sender<Option<String>>,
     stopped: watch::Sender<bool>,
@@ -96,6 +98,7 @@ impl Core {
             applied_waker: AtomicWaker::new(),
             synced_waker: AtomicWaker::new(),
             term: parts.term,
+            leader: AtomicU64::new(0),
             applied_commands: AtomicU64::new(0),
             failure: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
@@ -108,6 +111,19 @@ impl Core {
 
     pub(crate) fn set_term(&self, term: u64) {
         self.term.store(term, Ordering::Relaxed);
+    }
+
+    /// Who leads, if anybody is known to.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        Some(self.leader.load(Ordering::Acquire)).filter(|&leader| leader != 0)
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leader() == Some(self.member_id)
+    }
+
+    pub(crate) fn set_leader(&self, leader: Option<u64>) {
+        self.leader.store(leader.unwrap_or(0), Ordering::Release);
     }
 
     pub(crate) fn applied(&self) -> (Option<LogId>, StoredMembership) {
@@ -217,6 +233,18 @@ impl Core {
             );
         }
         bulk.send();
+    }
+
+    /// Gives up on what was proposed up to a time and has no outcome: it may still be applied.
+    pub(crate) fn give_up(&self, until: Duration, error: &CallError) {
+        let firsts: Vec<u64> = {
+            let pending = self.pending.lock();
+            let old = pending.iter().filter(|(_, one)| one.proposed <= until);
+            old.map(|(&first, _)| first).collect()
+        };
+        for first in firsts {
+            self.fail(first, error);
+        }
     }
 
     /// Gives up on everything that waits.

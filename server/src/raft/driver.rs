@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{AsyncRuntime, ServerState, SnapshotPolicy};
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{AsyncRuntime, Instant as _, ServerState, SnapshotPolicy};
 use store::log::{Log, Worker};
 use store::{Machine, StateEngine, StoreError};
 
 use super::apply::{ApplyWorker, Jobs};
 use super::core::Parts;
 use super::flush::{FlushWorker, Flushes};
+use super::inbound::Local;
 use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
@@ -23,11 +25,28 @@ use crate::auto_compact::{self, Retention};
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
 use crate::node::{BoxFuture, Call, CallError, Control, Node, NodeStatus};
+use crate::peer::{Inbound, Transport};
 use crate::sweep::{self, SweepWorker};
 use crate::watch::Hub;
 
 /// How often the node looks for calls whose time is up and for a log that grew too long.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long a request waits for a leader, when none is known or the one that is does not answer: a little more than an
+/// election takes.
+const ELECTIONS_WAITED: u32 = 2;
+
+/// How long a leader that stops waits for another to take over.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// How a member begins that has no data yet. One that has goes on where it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With a new cluster of these voters, each of which is told the same.
+    New(BTreeSet<u64>),
+    /// By waiting for the leader of a cluster that knows of it.
+    Join,
+}
 
 /// What a node is made of.
 pub struct NodeOptions {
@@ -37,6 +56,12 @@ pub struct NodeOptions {
     pub member_id: u64,
     /// How often this data folder was started; numbers the proposals of this run.
     pub boot: u64,
+    /// How it begins, if it has no data.
+    pub beginning: Beginning,
+    /// The way to the other members.
+    pub transport: Arc<dyn Transport>,
+    /// Where they get their answers from, once there are any.
+    pub inbound: Arc<Inbound>,
     /// The raft term, shared with whoever writes response headers.
     pub term: Arc<AtomicU64>,
     /// An election starts after 1.0 to 1.2 times this without a leader.
@@ -135,6 +160,8 @@ struct Driver<R: AsyncRuntime> {
     exec: Arc<dyn Exec>,
     flush_log_bytes: u64,
     keep_log_bytes: u64,
+    /// How long without a leader is too long.
+    patience: Duration,
     leader_changes: AtomicU64,
     stopping: AtomicBool,
 }
@@ -181,7 +208,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     let raft = RaftOf::<R>::new(
         options.member_id,
         Arc::new(config),
-        Peers,
+        Peers(options.transport.clone()),
         LogStorage::new(log.clone(), Some(core.clone())),
         StateMachine::new(
             core.clone(),
@@ -193,30 +220,11 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     .await
     .map_err(|error| StartError::Consensus(error.to_string()))?;
 
-    let initialized = raft
-        .is_initialized()
-        .await
-        .map_err(|error| StartError::Consensus(error.to_string()))?;
-    if initialized {
-        // A member that is alone needs nobody's vote: it need not wait for an election timeout.
-        let alone = raft
-            .metrics()
-            .borrow_watched()
-            .membership_config
-            .voter_ids()
-            .eq([options.member_id]);
-        if alone {
-            raft.trigger()
-                .elect(false)
-                .await
-                .map_err(|error| StartError::Consensus(error.to_string()))?;
-        }
-    } else {
-        let members = BTreeSet::from([options.member_id]);
-        raft.initialize(members)
-            .await
-            .map_err(|error| StartError::Consensus(error.to_string()))?;
-    }
+    options.inbound.open(Arc::new(Local::<R> {
+        raft: raft.clone(),
+        core: core.clone(),
+    }));
+    let is_alone = begin(&raft, options.member_id, options.beginning).await?;
 
     let driver = Arc::new(Driver::<R> {
         raft: raft.clone(),
@@ -227,18 +235,30 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         exec: options.exec,
         flush_log_bytes: options.flush_log_bytes,
         keep_log_bytes: options.keep_log_bytes,
+        patience: options.election_timeout * ELECTIONS_WAITED,
         leader_changes: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     });
     // Detached: each ends when the node stops.
-    drop(R::spawn(proposer::run::<R>(raft.clone(), core.clone())));
-    drop(R::spawn(reads::run::<R>(raft, core.clone())));
+    let (transport, patience) = (options.transport, driver.patience);
+    drop(R::spawn(proposer::run::<R>(
+        raft.clone(),
+        core.clone(),
+        transport.clone(),
+        patience,
+    )));
+    drop(R::spawn(reads::run::<R>(
+        raft,
+        core.clone(),
+        transport,
+        patience,
+    )));
     drop(R::spawn(follow_metrics(driver.clone())));
     drop(R::spawn(look_after(driver.clone())));
 
     let clock = core.clock.clone();
     let node = Node::new(core, driver);
-    wait_until_serving::<R>(&node, &*clock).await?;
+    wait_until_serving::<R>(&node, &*clock, is_alone).await?;
     if let Some(retention) = options.auto_compaction {
         drop(R::spawn(auto_compact::run(
             node.clone(),
@@ -250,8 +270,51 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     Ok(node)
 }
 
-/// Starts a node on a tokio runtime and thread of its own: consensus must not wait behind connections.
-pub fn run_tokio(options: NodeOptions) -> Result<Node, StartError> {
+/// Makes a member of a cluster of one that has no data, or has a member that has some go on. Whether it is alone.
+async fn begin<R: AsyncRuntime>(
+    raft: &RaftOf<R>,
+    member_id: u64,
+    beginning: Beginning,
+) -> Result<bool, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Consensus(error.to_string());
+    let is_initialized = raft
+        .is_initialized()
+        .await
+        .map_err(|error| failed(&error))?;
+    if !is_initialized {
+        let Beginning::New(voters) = beginning else {
+            return Ok(false);
+        };
+        let is_alone = voters.iter().eq([&member_id]);
+        match raft.initialize(voters).await {
+            // Another member was faster, and has sent its log already.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        return Ok(is_alone);
+    }
+    // A member that is alone needs nobody's vote: it need not wait for an election timeout.
+    let is_alone = raft
+        .metrics()
+        .borrow_watched()
+        .membership_config
+        .voter_ids()
+        .eq([member_id]);
+    if is_alone {
+        raft.trigger()
+            .elect(false)
+            .await
+            .map_err(|error| failed(&error))?;
+    }
+    Ok(is_alone)
+}
+
+/// Starts a node on a tokio runtime and thread of its own: consensus must not wait behind connections. `beside` runs
+/// there, too, before the node does: links to peers live on that runtime.
+pub fn run_tokio(
+    options: NodeOptions,
+    beside: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<Node, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -260,7 +323,10 @@ pub fn run_tokio(options: NodeOptions) -> Result<Node, StartError> {
         .name("raft".to_owned())
         .spawn(move || {
             runtime.block_on(async move {
-                let node = start::<openraft::impls::TokioRuntime>(options).await;
+                let node = match beside() {
+                    Ok(()) => start::<openraft::impls::TokioRuntime>(options).await,
+                    Err(error) => Err(StartError::Thread(error)),
+                };
                 let stopped = node.as_ref().ok().map(Node::stopped);
                 // The receiver waits below.
                 let _ = started.send(node);
@@ -314,19 +380,30 @@ fn check_agreement(options: &NodeOptions) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A linearizable read works: there is a leader, and what was committed is applied.
+/// A linearizable read works: there is a leader, and what was committed is applied. A member that is not alone waits
+/// for the others as long as it takes.
 async fn wait_until_serving<R: AsyncRuntime>(
     node: &Node,
     clock: &dyn Clock,
+    is_alone: bool,
 ) -> Result<(), StartError> {
     const LIMIT: Duration = Duration::from_secs(60);
+    const REMIND: Duration = Duration::from_secs(10);
     let until = clock.now() + LIMIT;
+    let mut remind = clock.now() + REMIND;
     let mut error = CallError::NoLeader;
-    while clock.now() < until {
+    while !is_alone || clock.now() < until {
         match node.read_barrier(&Call::new(LIMIT)).await {
             Ok(()) => return Ok(()),
             Err(CallError::Stopped) => return Err(StartError::NoLeader(CallError::Stopped)),
             Err(other) => error = other,
+        }
+        if clock.now() >= remind {
+            remind = clock.now() + REMIND;
+            tracing::warn!(
+                %error,
+                "waiting for a leader before clients are served; are the other members up and reachable?"
+            );
         }
         R::sleep(Duration::from_millis(2)).await;
     }
@@ -345,6 +422,7 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
                 driver.leader_changes.fetch_add(1, Ordering::Relaxed);
             }
             leader = now.current_leader;
+            driver.core.set_leader(leader);
         }
         if metrics.changed().await.is_err() {
             if !driver.stopping.load(Ordering::Acquire) {
@@ -360,9 +438,11 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 /// Flushes when the log has grown, drops log that nobody needs, and ends calls whose time is up.
 async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     let mut asked: u64 = 0;
+    let mut leadership = (driver.core.leader(), driver.core.clock.now());
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
         driver.core.expire();
+        driver.give_up(&mut leadership);
         driver.core.reader.expire_pages(driver.core.clock.now());
         // Writes hear of a failed sync from their callbacks; a sync of the log's own has none.
         if let Some(error) = driver.log.failure() {
@@ -397,6 +477,30 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 }
 
 impl<R: AsyncRuntime> Driver<R> {
+    /// Answers those whose commands were on their way when leadership was lost, once it is unlikely that they are
+    /// applied: they may be all the same.
+    fn give_up(&self, (leader, since): &mut (Option<u64>, Duration)) {
+        let now = self.core.clock.now();
+        if self.core.leader() != *leader {
+            (*leader, *since) = (self.core.leader(), now);
+        } else if now >= *since + self.patience && *since > Duration::ZERO {
+            self.core.give_up(*since, &CallError::LeaderChanged);
+            *since = Duration::ZERO;
+        }
+        let silence = {
+            let receiver = self.raft.metrics();
+            let metrics = receiver.borrow_watched();
+            let is_alone = metrics.membership_config.voter_ids().count() < 2;
+            let acknowledged = metrics.last_quorum_acked.filter(|_| !is_alone);
+            acknowledged.map_or(Duration::ZERO, |at| at.elapsed())
+        };
+        if self.core.is_leader() && silence > self.patience {
+            let until = now.saturating_sub(self.patience);
+            self.core.give_up(until, &CallError::Timeout);
+            self.core.proposals.refuse(&CallError::NoLeader);
+        }
+    }
+
     /// The last entry before the stretch of log that is kept, if it can go.
     fn purgeable(&self, flushed: u64) -> Option<u64> {
         let first = self.log.last_purged().map_or(0, |id| id.index + 1);
@@ -415,6 +519,34 @@ impl<R: AsyncRuntime> Driver<R> {
             }
         }
         (low > first).then_some(low)
+    }
+}
+
+/// Has another member lead, if this one does.
+async fn hand_over<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) {
+    let to = {
+        let receiver = raft.metrics();
+        let metrics = receiver.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let replicated = metrics.replication.iter().flatten();
+        replicated
+            .filter(|(id, _)| **id != core.member_id && voters.contains(id))
+            .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
+            .map(|(&id, _)| id)
+    };
+    let Some(to) = to.filter(|_| core.is_leader()) else {
+        return;
+    };
+    tracing::info!(
+        to = format!("{to:x}"),
+        "handing leadership over before the end"
+    );
+    if raft.trigger().transfer_leader(to).await.is_err() {
+        return;
+    }
+    let until = core.clock.now() + HAND_OVER;
+    while core.is_leader() && core.clock.now() < until {
+        R::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -462,6 +594,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             self.exec.clone(),
         );
         Box::pin(async move {
+            hand_over::<R>(&raft, &core).await;
             core.proposals.close(&CallError::Stopped);
             if log.is_starved() {
                 // Consensus may wait for the log, and the log for space that nobody frees: end that first.

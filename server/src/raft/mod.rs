@@ -2,7 +2,8 @@
 //!
 //! - `types`: openraft's type configuration over the runtime, and conversions.
 //! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
-//! - `proposer`, `reads`: batch what waits into entries and read points.
+//! - `proposer`, `reads`: batch what waits into entries and read points; `forward`: takes batches to the leader.
+//! - `network`, `inbound`: what this member asks of its peers, and what it answers; `wire`: the messages.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
@@ -12,6 +13,8 @@ pub(crate) mod bare;
 mod core;
 mod driver;
 mod flush;
+mod forward;
+mod inbound;
 mod log_storage;
 mod network;
 mod proposer;
@@ -20,9 +23,10 @@ mod state_machine;
 #[cfg(test)]
 mod suite;
 mod types;
+mod wire;
 
 pub use core::Core;
-pub use driver::{NodeOptions, StartError, run_tokio, start};
+pub use driver::{Beginning, NodeOptions, StartError, run_tokio, start};
 pub use log_storage::{LogReader, LogStorage};
 pub use state_machine::{SnapshotHandle, StateMachine};
 pub use types::Types;

@@ -1,66 +1,148 @@
-//! The way to peers. A one-member cluster has none, and every call says so.
+//! openraft's way to the other members, over whatever carries the peer protocol.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use futures_util::{Stream, StreamExt as _};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AsyncRuntime, OptionalSend};
 
 use super::state_machine::SnapshotHandle;
 use super::types::Types;
+use super::wire;
+use crate::peer::{LinkError, Peer as Link, Transport};
+
+/// Opening a stream may take this long, whatever a heartbeat may.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// After a failure, the next try comes this much later.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes links to peers.
-pub(super) struct Peers;
+pub(super) struct Peers(pub(super) Arc<dyn Transport>);
 
-/// A link to one peer.
-pub(super) struct Peer(u64);
-
-impl Peer {
-    fn unreachable<R: AsyncRuntime>(&self) -> Unreachable<Types<R>> {
-        Unreachable::from_string(format!(
-            "no link to member {:x}: this node runs a one-member cluster",
-            self.0
-        ))
-    }
+/// A link to one peer. openraft takes one for entries, one for heartbeats, and one for each vote.
+pub(super) struct Peer {
+    transport: Arc<dyn Transport>,
+    to: u64,
+    /// For streams; made at the first.
+    own: Option<Arc<dyn Link>>,
 }
 
 impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _: &openraft::impls::EmptyNode) -> Peer {
-        Peer(target)
+        Peer {
+            transport: self.0.clone(),
+            to: target,
+            own: None,
+        }
+    }
+}
+
+fn rpc_error<R: AsyncRuntime>(error: impl std::error::Error + 'static) -> RPCError<Types<R>> {
+    Unreachable::from_string(error.to_string()).into()
+}
+
+fn link_error<R: AsyncRuntime>(error: LinkError) -> RPCError<Types<R>> {
+    match error {
+        LinkError::Broken(text) => NetworkError::from_string(text).into(),
+        other => rpc_error(other),
+    }
+}
+
+fn too_late<R: AsyncRuntime>() -> RPCError<Types<R>> {
+    NetworkError::from_string("no answer in time".to_owned()).into()
+}
+
+impl Peer {
+    fn own(&mut self) -> &Arc<dyn Link> {
+        self.own
+            .get_or_insert_with(|| self.transport.link(self.to, "log"))
     }
 }
 
 impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
     type SnapshotData = SnapshotHandle;
 
+    /// Not used: everything goes through streams.
     async fn append_entries(
         &mut self,
         _: AppendEntriesRequest<Types<R>>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
-        Err(self.unreachable().into())
+        Err(Unreachable::from_string("entries go through streams".to_owned()).into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>>,
+            RPCError<Types<R>>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
+    {
+        let link = self.own().clone();
+        Box::pin(async move {
+            let opened = link.append(Box::pin(input.map(wire::append_request)));
+            let patience = option.hard_ttl().max(LEAST_PATIENCE);
+            let answers = R::timeout(patience, opened)
+                .await
+                .map_err(|_| too_late())?
+                .map_err(link_error)?;
+            let results = answers.map(|answer| match answer {
+                Ok(reply) => wire::append_result(reply).map_err(rpc_error),
+                Err(error) => Err(link_error(error)),
+            });
+            Ok(Box::pin(results) as BoxStream<'s, _>)
+        })
     }
 
     async fn vote(
         &mut self,
-        _: VoteRequest<Types<R>>,
-        _: RPCOption,
+        request: VoteRequest<Types<R>>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        Err(self.unreachable().into())
+        let asked = self
+            .transport
+            .control(self.to)
+            .vote(wire::vote_request(&request, false));
+        let reply = R::timeout(option.hard_ttl(), asked)
+            .await
+            .map_err(|_| too_late())?
+            .map_err(link_error)?;
+        wire::vote_response(reply).map_err(rpc_error)
     }
 
     async fn pre_vote(
         &mut self,
-        _: VoteRequest<Types<R>>,
-        _: RPCOption,
+        request: VoteRequest<Types<R>>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        Err(self.unreachable().into())
+        let asked = self
+            .transport
+            .control(self.to)
+            .vote(wire::vote_request(&request, true));
+        let reply = R::timeout(option.hard_ttl(), asked)
+            .await
+            .map_err(|_| too_late())?
+            .map_err(link_error)?;
+        wire::vote_response(reply).map_err(rpc_error)
     }
 
     async fn full_snapshot(
@@ -70,6 +152,31 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
         _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
-        Err(self.unreachable().into())
+        Err(Unreachable::from_string("snapshots are not sent yet".to_owned()).into())
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types<R>>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types<R>>, RPCError<Types<R>>> {
+        let asked = self
+            .transport
+            .control(self.to)
+            .transfer_leader(wire::transfer_request(&request));
+        let patience = option.hard_ttl().max(LEAST_PATIENCE);
+        let reply = R::timeout(patience, asked)
+            .await
+            .map_err(|_| too_late())?
+            .map_err(link_error)?;
+        if reply.refusal.is_empty() {
+            Ok(Ok(()))
+        } else {
+            Err(Unreachable::from_string(reply.refusal).into())
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(PAUSE)))
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! No timer: a lone command goes at once. Under load, what queued up while the entries before were on
 //! their way into the log goes together.
+//!
+//! On the leader what other members received joins in. On the others the batch goes to the leader, once: whatever
+//! becomes of it there, it is not sent again. Its answers come from this member's own apply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
@@ -15,10 +19,14 @@ use openraft::{AsyncRuntime, OptionalSend};
 use parking_lot::Mutex;
 use prost::Message;
 use proto::command::{Batch, Command};
+use proto::peer::ForwardRequest;
+use proto::peer::forward_reply::Outcome;
 
+use super::forward::Forwarder;
 use super::types::{Commands, RaftLogId, Types};
 use super::{Core, RaftOf};
 use crate::node::{CallError, Proposed};
+use crate::peer::Transport;
 use crate::quota::Accepted;
 use crate::shard::{Bulk, Reply, Waiting, reply};
 
@@ -38,6 +46,8 @@ const MAX_ENTRY_BYTES: usize = 1 << 20;
 const MAX_WAITING: usize = 50_000;
 /// Beyond this many waiting bytes, too.
 const MAX_WAITING_BYTES: usize = 256 << 20;
+/// How often to look whether there is a leader again.
+const LOOK_FOR_LEADER: Duration = Duration::from_millis(5);
 
 /// Who waits for a command's answer.
 pub(crate) struct Waiter {
@@ -67,9 +77,25 @@ struct Queued {
     accepted: Option<Accepted>,
 }
 
+/// Commands that another member received.
+struct Forwarded {
+    /// An encoded batch of nothing but commands.
+    commands: Bytes,
+    count: usize,
+    reply: Reply<Outcome>,
+}
+
+/// What goes into one entry.
+#[derive(Default)]
+struct Batched {
+    commands: Vec<Queued>,
+    forwarded: Vec<Forwarded>,
+}
+
 #[derive(Default)]
 struct Queue {
     commands: Vec<Queued>,
+    forwarded: Vec<Forwarded>,
     bytes: usize,
     closed: Option<CallError>,
 }
@@ -91,7 +117,7 @@ impl Proposals {
                 self.count_failed();
                 return Err(error.clone());
             }
-            let waiting = queue.commands.len() + self.open_commands.load(Ordering::Relaxed);
+            let waiting = queue.waiting() + self.open_commands.load(Ordering::Relaxed);
             if waiting >= MAX_WAITING || queue.bytes >= MAX_WAITING_BYTES {
                 self.count_failed();
                 return Err(CallError::TooManyRequests);
@@ -106,9 +132,46 @@ impl Proposals {
                 },
                 accepted,
             });
-            queue.commands.len() == 1
+            queue.commands.len() + queue.forwarded.len() == 1
         };
         // With commands in flight the proposer looks again by itself when there is room.
+        if was_empty && self.in_flight.load(Ordering::SeqCst) < MAX_IN_FLIGHT {
+            self.waker.wake();
+        }
+        Ok(waiting)
+    }
+
+    /// Queues what another member received; the future resolves when it is committed or will not be.
+    pub(crate) fn submit_forwarded(
+        &self,
+        request: ForwardRequest,
+    ) -> Result<Waiting<Outcome>, Outcome> {
+        let count = usize::try_from(request.count).unwrap_or(usize::MAX);
+        // In the log it would stop every member that applies it.
+        let is_sound = Batch::decode(request.commands.clone())
+            .is_ok_and(|batch| batch.commands.len() == count && batch.format == 0);
+        if !is_sound {
+            tracing::warn!("a member forwarded commands that are not understood; they are refused");
+            return Err(Outcome::TooManyRequests);
+        }
+        let (reply, waiting) = reply();
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            if queue.closed.is_some() {
+                return Err(Outcome::NoLeader);
+            }
+            let waiting = queue.waiting() + self.open_commands.load(Ordering::Relaxed);
+            if waiting >= MAX_WAITING || queue.bytes >= MAX_WAITING_BYTES {
+                return Err(Outcome::TooManyRequests);
+            }
+            queue.bytes += request.commands.len();
+            queue.forwarded.push(Forwarded {
+                commands: request.commands,
+                count,
+                reply,
+            });
+            queue.commands.len() + queue.forwarded.len() == 1
+        };
         if was_empty && self.in_flight.load(Ordering::SeqCst) < MAX_IN_FLIGHT {
             self.waker.wake();
         }
@@ -129,12 +192,24 @@ impl Proposals {
 
     /// Takes nothing more and answers what waits with the error.
     pub(crate) fn close(&self, error: &CallError) {
-        let commands = {
+        self.queue.lock().closed = Some(error.clone());
+        self.refuse(error);
+        self.waker.wake();
+    }
+
+    /// Answers what waits for its turn with the error. It was not proposed.
+    pub(crate) fn refuse(&self, error: &CallError) {
+        let (commands, forwarded) = {
             let mut queue = self.queue.lock();
-            queue.closed = Some(error.clone());
             queue.bytes = 0;
-            std::mem::take(&mut queue.commands)
+            (
+                std::mem::take(&mut queue.commands),
+                std::mem::take(&mut queue.forwarded),
+            )
         };
+        for forwarded in forwarded {
+            forwarded.reply.send(Outcome::NoLeader);
+        }
         let mut bulk = Bulk::default();
         for queued in commands {
             self.count_failed();
@@ -147,7 +222,6 @@ impl Proposals {
             );
         }
         bulk.send();
-        self.waker.wake();
     }
 
     /// Drops commands whose callers' time is up before they were proposed.
@@ -166,11 +240,7 @@ impl Proposals {
                 .into_iter()
                 .partition(|queued| queued.waiter.deadline <= now);
             queue.commands = rest;
-            queue.bytes = queue
-                .commands
-                .iter()
-                .map(|queued| queued.command.encoded_len())
-                .sum();
+            queue.bytes = queue.count_bytes();
             let late: Vec<Queued> = late;
             for queued in late {
                 self.count_failed();
@@ -187,37 +257,20 @@ impl Proposals {
     }
 
     /// The next batch, once there are commands and room in flight; none when closed.
-    async fn next(&self) -> Option<Vec<Queued>> {
+    async fn next(&self) -> Option<Batched> {
         std::future::poll_fn(|context| {
             self.waker.register(context.waker());
             let mut queue = self.queue.lock();
             if queue.closed.is_some() {
                 return Poll::Ready(None);
             }
-            if queue.commands.is_empty()
+            if (queue.commands.is_empty() && queue.forwarded.is_empty())
                 || self.in_flight.load(Ordering::SeqCst) >= MAX_IN_FLIGHT
                 || self.open_entries.load(Ordering::SeqCst) >= MAX_OPEN
             {
                 return Poll::Pending;
             }
-            if queue.bytes <= MAX_ENTRY_BYTES {
-                queue.bytes = 0;
-                return Poll::Ready(Some(std::mem::take(&mut queue.commands)));
-            }
-            let mut bytes = 0;
-            let fitting = queue.commands.iter().take_while(|queued| {
-                let fits = bytes < MAX_ENTRY_BYTES;
-                bytes += if fits {
-                    queued.command.encoded_len()
-                } else {
-                    0
-                };
-                fits
-            });
-            let count = fitting.count();
-            let rest = queue.commands.split_off(count);
-            queue.bytes = queue.bytes.saturating_sub(bytes);
-            Poll::Ready(Some(std::mem::replace(&mut queue.commands, rest)))
+            Poll::Ready(Some(queue.take()))
         })
         .await
     }
@@ -236,44 +289,171 @@ impl Proposals {
         }
     }
 
-    fn landed(&self) {
+    /// A batch has left for the log, here or on the leader.
+    pub(crate) fn took_off(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It is committed, or will not be.
+    pub(crate) fn landed(&self) {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.waker.wake();
     }
 }
 
-/// Proposes batch after batch until the node stops.
-pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
-    let mut sequence = 1;
-    while let Some(commands) = core.proposals.next().await {
-        let first = sequence;
-        let mut batch = Batch {
-            format: FORMAT,
-            feature_level: FEATURE_LEVEL,
-            leader_time_ms: core.clock.wall_ms(),
-            commands: Vec::with_capacity(commands.len()),
+impl Queue {
+    fn waiting(&self) -> usize {
+        let forwarded: usize = self.forwarded.iter().map(|forwarded| forwarded.count).sum();
+        self.commands.len() + forwarded
+    }
+
+    fn count_bytes(&self) -> usize {
+        let own = self.commands.iter();
+        let own: usize = own.map(|queued| queued.command.encoded_len()).sum();
+        let forwarded = self.forwarded.iter();
+        own + forwarded
+            .map(|forwarded| forwarded.commands.len())
+            .sum::<usize>()
+    }
+
+    /// What fits one entry, in turn from both.
+    fn take(&mut self) -> Batched {
+        if self.bytes <= MAX_ENTRY_BYTES {
+            self.bytes = 0;
+            return Batched {
+                commands: std::mem::take(&mut self.commands),
+                forwarded: std::mem::take(&mut self.forwarded),
+            };
+        }
+        let mut bytes = 0;
+        let mut fits = |length: usize| {
+            let fits = bytes < MAX_ENTRY_BYTES;
+            bytes += if fits { length } else { 0 };
+            fits
         };
-        let mut waiters = Vec::with_capacity(commands.len());
-        let mut accepted = Vec::with_capacity(commands.len());
-        for mut queued in commands {
+        // Those of others are already batches: they go first, and leave the half of it at least.
+        let forwarded = self.forwarded.iter();
+        let forwarded = forwarded
+            .scan(0, |sum, forwarded| {
+                let before = *sum;
+                *sum += forwarded.commands.len();
+                Some((before, forwarded.commands.len()))
+            })
+            .take_while(|&(before, length)| before < MAX_ENTRY_BYTES / 2 && fits(length))
+            .count();
+        let commands = self.commands.iter();
+        let commands = commands
+            .take_while(|queued| fits(queued.command.encoded_len()))
+            .count();
+        let (rest, rest_forwarded) = (
+            self.commands.split_off(commands),
+            self.forwarded.split_off(forwarded),
+        );
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Batched {
+            commands: std::mem::replace(&mut self.commands, rest),
+            forwarded: std::mem::replace(&mut self.forwarded, rest_forwarded),
+        }
+    }
+}
+
+/// Where a batch goes.
+enum Route {
+    Here,
+    To(u64),
+    Nowhere,
+}
+
+/// Waits for a leader, if there is none, but not for ever.
+async fn route<R: AsyncRuntime>(core: &Core, patience: Duration) -> Route {
+    let until = core.clock.now() + patience;
+    loop {
+        match core.leader() {
+            Some(leader) if leader == core.member_id => return Route::Here,
+            Some(leader) => return Route::To(leader),
+            None if core.clock.now() >= until => return Route::Nowhere,
+            None => R::sleep(LOOK_FOR_LEADER).await,
+        }
+    }
+}
+
+/// Proposes batch after batch until the node stops.
+pub(super) async fn run<R: AsyncRuntime>(
+    raft: RaftOf<R>,
+    core: Arc<Core>,
+    transport: Arc<dyn Transport>,
+    patience: Duration,
+) {
+    let mut sequence = 1;
+    let mut forwarder = Forwarder::new(core.clone(), transport);
+    let mut is_lost = false;
+    while let Some(batched) = core.proposals.next().await {
+        // Those that come when the others have given up need not wait as long.
+        let patience = if is_lost { LOOK_FOR_LEADER } else { patience };
+        let route = route::<R>(&core, patience).await;
+        is_lost = matches!(route, Route::Nowhere);
+        let first = sequence;
+        let count = batched.commands.len();
+        let mut batch = Batch {
+            commands: Vec::with_capacity(count),
+            ..Batch::default()
+        };
+        let mut waiters = Vec::with_capacity(count);
+        let mut accepted = Vec::with_capacity(count);
+        for mut queued in batched.commands {
             queued.command.sequence = sequence;
             sequence += 1;
             batch.commands.push(queued.command);
             waiters.push(queued.waiter);
             accepted.extend(queued.accepted);
         }
-        let encoded = Commands(batch.encode_to_vec().into());
-        core.expect(first, waiters, accepted);
-        core.proposals.in_flight.fetch_add(1, Ordering::SeqCst);
-        let responder = Responder {
-            core: core.clone(),
-            first,
-            in_flight: true,
-            error: error_of::<R>,
+        if count > 0 {
+            core.expect(first, waiters, accepted);
+        }
+        // What others sent here while this member led is not sent on: they would wait twice.
+        let forwarded = match route {
+            Route::Here => batched.forwarded,
+            _ => {
+                for forwarded in batched.forwarded {
+                    forwarded.reply.send(Outcome::NoLeader);
+                }
+                Vec::new()
+            }
         };
-        if let Err(error) = raft.client_write_ff(encoded, Some(responder)).await {
-            core.stop_for(format!("consensus ended: {error}"));
-            return;
+        match route {
+            Route::Here if count + forwarded.len() > 0 => {
+                batch.format = FORMAT;
+                batch.feature_level = FEATURE_LEVEL;
+                batch.leader_time_ms = core.clock.wall_ms();
+                let mut encoded = batch.encode_to_vec();
+                // A repeated field may be in several stretches.
+                for forwarded in &forwarded {
+                    encoded.extend_from_slice(&forwarded.commands);
+                }
+                core.proposals.took_off();
+                if count == 0 {
+                    core.proposals.opened(0);
+                }
+                let responder = Responder {
+                    core: core.clone(),
+                    first: (count > 0).then_some(first),
+                    forwarded: forwarded.into_iter().map(|batch| batch.reply).collect(),
+                    in_flight: true,
+                    error: error_of::<R>,
+                };
+                let encoded = Commands(encoded.into());
+                if let Err(error) = raft.client_write_ff(encoded, Some(responder)).await {
+                    core.stop_for(format!("consensus ended: {error}"));
+                    return;
+                }
+            }
+            Route::To(leader) if count > 0 => {
+                core.proposals.took_off();
+                let commands = batch.encode_to_vec().into();
+                forwarder.send::<R>(leader, first, commands, count as u64);
+            }
+            Route::Nowhere if count > 0 => core.fail(first, &CallError::NoLeader),
+            _ => {}
         }
     }
 }
@@ -281,14 +461,20 @@ pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
 /// Hears from openraft about one entry. The answers themselves come from apply.
 pub struct Responder<T> {
     core: Arc<Core>,
-    first: u64,
+    /// Of this member's commands, if there are any.
+    first: Option<u64>,
+    /// Who forwarded the others.
+    forwarded: Vec<Reply<Outcome>>,
     in_flight: bool,
     /// None if the entry was applied.
     error: fn(&T) -> Option<CallError>,
 }
 
 impl<T> Responder<T> {
-    fn landed(&mut self) {
+    fn landed(&mut self, outcome: Outcome) {
+        for reply in self.forwarded.drain(..) {
+            reply.send(outcome);
+        }
         if std::mem::take(&mut self.in_flight) {
             self.core.proposals.landed();
         }
@@ -297,7 +483,10 @@ impl<T> Responder<T> {
 
 impl<T> Drop for Responder<T> {
     fn drop(&mut self) {
-        self.landed();
+        self.landed(Outcome::Unknown);
+        if self.first.is_none() {
+            self.core.proposals.ended(0);
+        }
     }
 }
 
@@ -305,14 +494,21 @@ impl<R: AsyncRuntime, T: OptionalSend + 'static> openraft::raft::responder::Resp
     for Responder<T>
 {
     fn on_commit(&mut self, _: RaftLogId) {
-        self.core.committed(self.first);
-        self.landed();
+        if let Some(first) = self.first {
+            self.core.committed(first);
+        }
+        self.landed(Outcome::Committed);
     }
 
     fn on_complete(mut self, result: T) {
-        self.landed();
-        if let Some(error) = (self.error)(&result) {
-            self.core.fail(self.first, &error);
+        let error = (self.error)(&result);
+        self.landed(match &error {
+            None => Outcome::Committed,
+            Some(CallError::NoLeader) => Outcome::NoLeader,
+            Some(_) => Outcome::Unknown,
+        });
+        if let (Some(first), Some(error)) = (self.first, error) {
+            self.core.fail(first, &error);
         }
     }
 }
@@ -360,7 +556,7 @@ mod tests {
         assert!(!fits(5_000), "it waits for its turn");
         let queued = core.proposals.next().now_or_never().flatten().unwrap();
         let (mut waiters, mut accepted) = (Vec::new(), Vec::new());
-        for queued in queued {
+        for queued in queued.commands {
             waiters.push(queued.waiter);
             accepted.extend(queued.accepted);
         }

@@ -1,5 +1,7 @@
 //! Read points: reads that wait share one confirmation round, and the next round starts with all that
 //! came meanwhile. No clock is involved, and a round's result is never used for a later read.
+//!
+//! A member that does not lead asks the leader for the point, and serves the read itself.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,9 +11,11 @@ use futures_util::task::AtomicWaker;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{AsyncRuntime, ReadPolicy};
 use parking_lot::Mutex;
+use proto::peer::ReadIndexRequest;
 
 use super::{Core, RaftOf};
 use crate::node::CallError;
+use crate::peer::{LinkError, Transport};
 use crate::shard::{Bulk, Reply, Waiting, reply};
 
 type Outcome = Result<(), CallError>;
@@ -104,6 +108,12 @@ impl Reads {
         .await
     }
 
+    /// Whether nobody waits for the round any more.
+    fn is_round_over(&self) -> bool {
+        let state = self.state.lock();
+        state.round.is_empty() || state.closed.is_some()
+    }
+
     fn end(&self, outcome: &Outcome) {
         let round = std::mem::take(&mut self.state.lock().round);
         answer(round, outcome);
@@ -118,24 +128,48 @@ fn answer(waiters: Vec<Waiter>, outcome: &Outcome) {
     bulk.send();
 }
 
-/// Confirms round after round until the node stops.
-pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
+/// Between two tries of one round, while leadership is in motion.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the leader may take to answer, before it is asked anew.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Confirms round after round until the node stops. Gives a round up once it has had no leader for `patience`.
+pub(super) async fn run<R: AsyncRuntime>(
+    raft: RaftOf<R>,
+    core: Arc<Core>,
+    transport: Arc<dyn Transport>,
+    patience: Duration,
+) {
+    let mut is_failing = false;
     while core.reads.begin().await {
-        let outcome = confirm(&raft, &core).await;
+        // Who comes after a round that found nobody has not waited for it in vain: one try is enough then.
+        let patience = if is_failing { Duration::ZERO } else { patience };
+        let outcome = confirm(&raft, &core, &*transport, patience).await;
+        is_failing = outcome.is_err();
         core.reads.end(&outcome);
     }
 }
 
-async fn confirm<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) -> Outcome {
-    let point = raft
-        .get_read_linearizer(ReadPolicy::ReadIndex)
-        .await
-        .map_err(|error| match error {
-            RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => CallError::NoLeader,
-            RaftError::APIError(_) => CallError::LeaderChanged,
-            RaftError::Fatal(_) => CallError::Stopped,
-        })?;
-    let index = point.read_log_id().index();
+async fn confirm<R: AsyncRuntime>(
+    raft: &RaftOf<R>,
+    core: &Core,
+    transport: &dyn Transport,
+    patience: Duration,
+) -> Outcome {
+    let until = core.clock.now() + patience;
+    // Each try asks anew: a point is never carried over from one leader, or one try, to the next.
+    let index = loop {
+        let error = match point::<R>(raft, core, transport).await {
+            Ok(index) => break index,
+            Err(CallError::Stopped) => return Err(CallError::Stopped),
+            Err(error) => error,
+        };
+        if core.clock.now() >= until || core.reads.is_round_over() {
+            return Err(error);
+        }
+        R::sleep(PAUSE).await;
+    };
     std::future::poll_fn(|context| {
         core.applied_waker.register(context.waker());
         // A node that stops applies nothing more: its rounds are answered by `Reads::close`.
@@ -147,4 +181,31 @@ async fn confirm<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) -> Outcome {
     })
     .await;
     Ok(())
+}
+
+/// Up to which entry a read of this moment must see.
+async fn point<R: AsyncRuntime>(
+    raft: &RaftOf<R>,
+    core: &Core,
+    transport: &dyn Transport,
+) -> Result<u64, CallError> {
+    let leader = core.leader().ok_or(CallError::NoLeader)?;
+    if leader != core.member_id {
+        let asked = transport.control(leader).read_index(ReadIndexRequest {});
+        return match R::timeout(ANSWER, asked).await {
+            Ok(Ok(reply)) => Ok(reply.index),
+            Ok(Err(LinkError::NotConnected(_))) => Err(CallError::NoLeader),
+            Ok(Err(_)) => Err(CallError::LeaderChanged),
+            Err(_) => Err(CallError::Timeout),
+        };
+    }
+    let point = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+    match point {
+        Ok(point) => Ok(point.read_log_id().index()),
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+            Err(CallError::NoLeader)
+        }
+        Err(RaftError::APIError(_)) => Err(CallError::Timeout),
+        Err(RaftError::Fatal(_)) => Err(CallError::Stopped),
+    }
 }

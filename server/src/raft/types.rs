@@ -97,8 +97,9 @@ pub(super) type RaftEntry = openraft::Entry<Leader, EntryPayload<Commands, u64, 
 pub(super) type RaftLogId = openraft::LogId<Leader>;
 /// openraft's membership with the position that set it.
 pub(super) type RaftStoredMembership = openraft::StoredMembership<Leader, u64, EmptyNode>;
-type RaftMembership = openraft::Membership<u64, EmptyNode>;
-type Ballot = RaftVote<LeaderId<u64, u64>>;
+pub(super) type RaftMembership = openraft::Membership<u64, EmptyNode>;
+/// openraft's vote.
+pub(super) type Ballot = RaftVote<LeaderId<u64, u64>>;
 
 pub(super) fn raft_id(id: store::LogId) -> RaftLogId {
     openraft::LogId::new_term_index(id.term, id.index)
@@ -142,6 +143,14 @@ pub(super) fn store_membership(membership: &RaftMembership) -> store::Membership
         voters: membership.get_joint_config().clone(),
         members: membership.nodes().map(|(&id, _)| id).collect(),
     }
+}
+
+pub(super) fn membership_message(membership: &RaftMembership) -> proto::command::Membership {
+    store_membership(membership).message()
+}
+
+pub(super) fn raft_membership_of(message: proto::command::Membership) -> RaftMembership {
+    raft_membership(&store::Membership::from_message(message))
 }
 
 pub(super) fn raft_stored_membership(stored: &store::StoredMembership) -> RaftStoredMembership {

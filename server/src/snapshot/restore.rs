@@ -3,6 +3,7 @@
 //! The folder's identity is written last. Until then no node starts on it, and another restore begins anew, so a
 //! crash at any moment leaves no half of a database that serves.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use store::{LogId, Membership, StateEngine, StoredMembership, Vote};
 use super::{Failure, Progress, file, human, say};
 use crate::config::{ETCD_CLUSTER_VERSION, RestoreOptions};
 use crate::data_dir::{Identity, Restoring};
-use crate::start::bootstrap;
+use crate::start::{Founding, bootstrap};
 
 /// The raft log begins behind this: what the file held counts as the first entry.
 const APPLIED: LogId = LogId { term: 1, index: 1 };
@@ -35,17 +36,18 @@ pub(super) fn run(options: &RestoreOptions) -> Result<(), Failure> {
     let summary = import::inspect(&database).map_err(|error| in_file(&error))?;
     check(path, &summary, options)?;
 
-    let identity = bootstrap(&options.config)?;
+    let Founding { identity, members } = bootstrap(&options.config)?;
     let config = &options.config;
     let folder = Restoring::begin(&config.data_dir, config.wal_dir.as_deref(), identity)?;
-    let members = [identity.member_id];
+    let members: BTreeSet<u64> = members.iter().map(|member| member.id).collect();
+    let is_alone = members.len() == 1;
     let beginning = Beginning {
         applied: APPLIED,
         membership: StoredMembership {
             log_id: Some(APPLIED),
             membership: Membership {
-                voters: vec![members.into()],
-                members: members.into(),
+                voters: vec![members.clone()],
+                members,
             },
         },
         bump_revision: options.bump_revision,
@@ -68,7 +70,7 @@ pub(super) fn run(options: &RestoreOptions) -> Result<(), Failure> {
         // Closed here, with all of its files complete.
         imported.map_err(|error| in_file(&error))?
     };
-    begin_log(&folder, identity)?;
+    begin_log(&folder, identity, is_alone)?;
     folder.finish()?;
     let Imported {
         revision,
@@ -129,7 +131,7 @@ fn minor(version: &str) -> Option<(u32, u32)> {
 }
 
 /// A log with nothing in it, whose past ends where the state begins.
-fn begin_log(folder: &Restoring, identity: Identity) -> Result<(), Failure> {
+fn begin_log(folder: &Restoring, identity: Identity, is_alone: bool) -> Result<(), Failure> {
     let options = LogOptions::new(identity.cluster_id, identity.member_id);
     let (log, worker, _) = Log::open(Arc::new(RealFs::new(folder.wal())), options)?;
     let results = Arc::new(Mutex::new(Vec::new()));
@@ -141,7 +143,8 @@ fn begin_log(folder: &Restoring, identity: Identity) -> Result<(), Failure> {
         Vote {
             term: APPLIED.term,
             voted_for: Some(identity.member_id),
-            committed: true,
+            // Alone it leads; of several nobody does yet.
+            committed: is_alone,
         },
         done(),
     );

@@ -1,0 +1,139 @@
+//! What this member answers its peers.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use openraft::{AsyncRuntime, ReadPolicy};
+use proto::peer::forward_reply::Outcome;
+use proto::peer::{
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, ReadIndexReply, ReadIndexRequest,
+    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
+    VoteRequest,
+};
+
+use super::{Core, RaftOf, wire};
+use crate::node::BoxFuture;
+use crate::peer::{Answers, LinkError, Peer, Requests};
+
+/// Batches of one member that may be on their way into the log at once.
+const FORWARDED_AT_ONCE: usize = 16;
+
+/// This member, as its peers see it.
+pub(super) struct Local<R: AsyncRuntime> {
+    pub(super) raft: RaftOf<R>,
+    pub(super) core: Arc<Core>,
+}
+
+fn refused(error: impl std::fmt::Display) -> LinkError {
+    LinkError::Refused(error.to_string())
+}
+
+fn broken(error: impl std::fmt::Display) -> LinkError {
+    LinkError::Broken(error.to_string())
+}
+
+impl<R: AsyncRuntime> Peer for Local<R> {
+    fn append(
+        &self,
+        requests: Requests<AppendRequest>,
+    ) -> BoxFuture<Result<Answers<AppendReply>, LinkError>> {
+        // A request that makes no sense ends the stream; its sender begins anew, and says so if it happens again.
+        let requests = requests
+            .map(|request| {
+                wire::raft_append_request::<R>(request)
+                    .inspect_err(
+                        |error| tracing::warn!(%error, "a peer sent what is not understood"),
+                    )
+                    .ok()
+            })
+            .take_while(|request| std::future::ready(request.is_some()))
+            .filter_map(std::future::ready);
+        let answers = self
+            .raft
+            .stream_append(requests)
+            .map(|result| match result {
+                Ok(result) => Ok(wire::append_reply::<R>(&result)),
+                Err(fatal) => Err(broken(fatal)),
+            });
+        std::future::ready(Ok(Box::pin(answers) as Answers<_>)).boxed()
+    }
+
+    fn vote(&self, request: VoteRequest) -> BoxFuture<Result<VoteReply, LinkError>> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            let is_pre_vote = request.is_pre_vote;
+            let request = wire::raft_vote_request::<R>(request).map_err(refused)?;
+            let response = if is_pre_vote {
+                raft.pre_vote(request).await
+            } else {
+                raft.vote(request).await
+            };
+            let response = response.map_err(broken)?;
+            Ok(wire::vote_reply::<R>(&response))
+        })
+    }
+
+    fn transfer_leader(
+        &self,
+        request: TransferLeaderRequest,
+    ) -> BoxFuture<Result<TransferLeaderReply, LinkError>> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            let request = wire::raft_transfer_request::<R>(request).map_err(refused)?;
+            let response = raft.handle_transfer_leader(request).await.map_err(broken)?;
+            Ok(TransferLeaderReply {
+                refusal: response
+                    .err()
+                    .map_or_else(String::new, |error| error.to_string()),
+            })
+        })
+    }
+
+    fn read_index(&self, _: ReadIndexRequest) -> BoxFuture<Result<ReadIndexReply, LinkError>> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            let point = raft
+                .get_read_linearizer(ReadPolicy::ReadIndex)
+                .await
+                .map_err(refused)?;
+            Ok(ReadIndexReply {
+                index: point.read_log_id().index(),
+            })
+        })
+    }
+
+    fn forward(
+        &self,
+        requests: Requests<ForwardRequest>,
+    ) -> BoxFuture<Result<Answers<ForwardReply>, LinkError>> {
+        let core = self.core.clone();
+        let answers = requests
+            .map(move |request| {
+                let id = request.id;
+                let outcome = if core.is_leader() {
+                    core.proposals.submit_forwarded(request)
+                } else {
+                    Err(Outcome::NoLeader)
+                };
+                async move {
+                    let outcome = match outcome {
+                        Ok(waiting) => waiting.await,
+                        Err(outcome) => outcome,
+                    };
+                    Ok(ForwardReply {
+                        id,
+                        outcome: outcome as i32,
+                    })
+                }
+            })
+            .buffered(FORWARDED_AT_ONCE);
+        std::future::ready(Ok(Box::pin(answers) as Answers<_>)).boxed()
+    }
+
+    fn snapshot(
+        &self,
+        _: Requests<SnapshotRequest>,
+    ) -> BoxFuture<Result<Answers<SnapshotReply>, LinkError>> {
+        std::future::ready(Err(refused("snapshots are not taken yet"))).boxed()
+    }
+}

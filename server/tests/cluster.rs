@@ -1,0 +1,275 @@
+//! Several members are one store: real processes, real connections.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod node;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use client::{Client, ListOptions};
+use node::{Node, Signal};
+use proto::etcd::etcdserverpb::{HashKvRequest, StatusResponse};
+use tempfile::TempDir;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Three members on this machine.
+struct Cluster {
+    folder: TempDir,
+    peers: Vec<String>,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let peers = NAMES.map(|_| format!("http://127.0.0.1:{}", node::free_port()));
+        let mut cluster = Self {
+            folder: TempDir::new().unwrap(),
+            peers: peers.to_vec(),
+            nodes: Vec::new(),
+        };
+        // None serves before a quorum is there, so none is waited for before all are started.
+        cluster.nodes = (0..NAMES.len())
+            .map(|place| Some(cluster.launch(place)))
+            .collect();
+        for place in 0..NAMES.len() {
+            cluster.await_ready(place);
+        }
+        cluster
+    }
+
+    fn launch(&self, place: usize) -> Node {
+        let members: Vec<_> = NAMES
+            .iter()
+            .zip(&self.peers)
+            .map(|(name, url)| format!("{name}={url}"))
+            .collect();
+        let flags = [
+            "--name",
+            NAMES[place],
+            "--listen-peer-urls",
+            &self.peers[place],
+            "--initial-advertise-peer-urls",
+            &self.peers[place],
+            "--initial-cluster",
+            &members.join(","),
+        ];
+        Node::launch(&[], &self.path(place), &flags)
+    }
+
+    fn path(&self, place: usize) -> std::path::PathBuf {
+        Path::new(self.folder.path()).join(NAMES[place])
+    }
+
+    fn await_ready(&mut self, place: usize) {
+        self.node(place)
+            .wait_for_log("ready to serve client requests");
+    }
+
+    fn node(&mut self, place: usize) -> &mut Node {
+        self.nodes[place].as_mut().unwrap()
+    }
+
+    fn restart(&mut self, place: usize) {
+        self.nodes[place] = Some(self.launch(place));
+        self.await_ready(place);
+    }
+
+    async fn client(&mut self, place: usize) -> Client {
+        client::connect(self.node(place).endpoint.clone())
+            .await
+            .unwrap()
+    }
+
+    async fn status(&mut self, place: usize) -> StatusResponse {
+        self.client(place).await.status().await.unwrap()
+    }
+
+    async fn leader(&mut self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            for place in 0..NAMES.len() {
+                if self.nodes[place].is_none() {
+                    continue;
+                }
+                let status = self.status(place).await;
+                if status.leader != 0 && status.leader == status.header.unwrap().member_id {
+                    return place;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no leader");
+    }
+
+    /// All members hold the same, at the same revision.
+    async fn agree(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut hashes = Vec::new();
+            for place in 0..NAMES.len() {
+                let client = self.client(place).await;
+                let hash = client.maintenance().hash_kv(HashKvRequest::default()).await;
+                let hash = hash.unwrap().into_inner();
+                hashes.push((hash.hash, hash.hash_revision, hash.header.unwrap().revision));
+            }
+            if hashes.iter().all(|hash| *hash == hashes[0]) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the members differ: {hashes:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Puts until it succeeds: leadership may be in motion.
+    async fn put(&mut self, place: usize, key: &str, value: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let client = self.client(place).await;
+        while let Err(error) = client.put(key.to_owned(), value.to_owned()).await {
+            assert!(Instant::now() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn serializable() -> ListOptions {
+    ListOptions {
+        serializable: true,
+        ..ListOptions::default()
+    }
+}
+
+#[tokio::test]
+async fn every_member_takes_writes_and_answers_for_all() {
+    let mut cluster = Cluster::start();
+    for (place, name) in NAMES.iter().enumerate() {
+        let writer = cluster.client(place).await;
+        for number in 0..20 {
+            let key = format!("{name}-{number}");
+            writer.put(key.clone(), "value").await.unwrap();
+            // Linearizable, wherever it is asked.
+            for (other, reader) in NAMES.iter().enumerate() {
+                let found = cluster.client(other).await.get(key.clone()).await.unwrap();
+                assert!(found.is_some(), "{key} at {reader}");
+            }
+        }
+    }
+    let status = cluster.status(0).await;
+    assert_eq!(status.header.unwrap().revision, 61);
+    cluster.agree().await;
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_replaced_and_comes_back() {
+    let mut cluster = Cluster::start();
+    cluster.put(0, "before", "1").await;
+    for round in 0..2 {
+        let leader = cluster.leader().await;
+        cluster.nodes[leader].take().unwrap().kill();
+        let other = (leader + 1) % NAMES.len();
+        cluster.put(other, "during", &round.to_string()).await;
+        let found = cluster.client(other).await.get("before").await.unwrap();
+        assert!(found.is_some());
+        cluster.restart(leader);
+    }
+    cluster.agree().await;
+    // All at once: what was acknowledged is there.
+    for place in 0..NAMES.len() {
+        cluster.nodes[place].take().unwrap().kill();
+    }
+    for place in 0..NAMES.len() {
+        cluster.nodes[place] = Some(cluster.launch(place));
+    }
+    for place in 0..NAMES.len() {
+        cluster.await_ready(place);
+        let client = cluster.client(place).await;
+        let found = client.get("during").await.unwrap().unwrap();
+        assert_eq!(&*found.value, b"1");
+    }
+    cluster.agree().await;
+}
+
+#[tokio::test]
+async fn a_minority_refuses_in_time_and_still_shows_what_it_has() {
+    let mut cluster = Cluster::start();
+    cluster.put(0, "key", "value").await;
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for other in others {
+        cluster.node(other).signal(Signal::STOP);
+    }
+    // Once with a leader that does not know yet, once with one that does.
+    for _ in 0..2 {
+        let client = cluster.client(leader).await;
+        let began = Instant::now();
+        let refused = client.put("key", "other").await;
+        assert!(refused.is_err());
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            began.elapsed()
+        );
+        let began = Instant::now();
+        assert!(client.get("key").await.is_err());
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            began.elapsed()
+        );
+        let list = client.list("key", serializable()).await.unwrap();
+        assert_eq!(&*list.kvs[0].value, b"value");
+    }
+    for other in others {
+        cluster.node(other).signal(Signal::CONT);
+    }
+    cluster.put(others[0], "after", "1").await;
+    cluster.agree().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_hands_over_first() {
+    let mut cluster = Cluster::start();
+    cluster.put(0, "key", "value").await;
+    let leader = cluster.leader().await;
+    let stopping = cluster.nodes[leader].take().unwrap();
+    let other = (leader + 1) % NAMES.len();
+    let term = cluster.status(other).await.raft_term;
+    assert!(stopping.terminate().success());
+    let began = Instant::now();
+    cluster.put(other, "key", "again").await;
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(cluster.status(other).await.raft_term, term + 1);
+}
+
+#[test]
+fn a_peer_of_another_cluster_is_refused_and_logged_once() {
+    let mut cluster = Cluster::start();
+    let folder = TempDir::new().unwrap();
+    let own = format!("http://127.0.0.1:{}", node::free_port());
+    let stranger = Node::launch(
+        &[],
+        folder.path(),
+        &[
+            "--name=x",
+            "--listen-peer-urls",
+            &own,
+            "--initial-advertise-peer-urls",
+            &own,
+            "--initial-cluster",
+            &format!("x={own},a={}", cluster.peers[0]),
+        ],
+    );
+    cluster.node(0).wait_for_log("refused a peer");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(cluster.node(0).logged("refused a peer").len(), 1);
+    drop(stranger);
+}
