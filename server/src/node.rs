@@ -99,6 +99,20 @@ pub enum CallError {
     Store(Arc<str>),
 }
 
+/// Why leadership was not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoveError {
+    /// This member does not lead.
+    #[error("not the leader")]
+    NotLeader,
+    /// That one is no voter.
+    #[error("no voting member to move leadership to")]
+    BadTarget,
+    /// It did not take over in time.
+    #[error("the move took too long")]
+    TooSlow,
+}
+
 /// What one proposal comes back with.
 pub(crate) struct Proposed {
     pub(crate) result: Result<Answer, CallError>,
@@ -146,6 +160,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) trait Control: Send + Sync {
     fn status(&self) -> NodeStatus;
     fn shutdown(&self) -> BoxFuture<()>;
+    fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>>;
 }
 
 /// A running node.
@@ -293,6 +308,11 @@ impl Node {
     /// How the node is.
     pub fn status(&self) -> NodeStatus {
         self.inner.control.status()
+    }
+
+    /// Has another voter lead; returns once it does.
+    pub async fn move_leader(&self, to: u64) -> Result<(), MoveError> {
+        self.inner.control.move_leader(to).await
     }
 
     /// Which writes are let in, and the sizes that it depends on.

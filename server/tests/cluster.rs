@@ -5,6 +5,7 @@
 mod node;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use client::{Client, ListOptions};
@@ -248,6 +249,33 @@ async fn a_leader_that_stops_hands_over_first() {
         began.elapsed()
     );
     assert_eq!(cluster.status(other).await.raft_term, term + 1);
+}
+
+#[tokio::test]
+async fn leadership_is_moved_by_the_real_etcdctl() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.leader().await;
+    let target = (leader + 1) % NAMES.len();
+    let id = cluster.status(target).await.header.unwrap().member_id;
+    let endpoints: Vec<_> = (0..NAMES.len())
+        .map(|place| cluster.node(place).endpoint.clone())
+        .collect();
+    let run = |endpoint: &str, id: u64| {
+        let output = Command::new(node::etcdctl())
+            .args(["--endpoints", endpoint, "move-leader", &format!("{id:x}")])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (moved, text) = run(&endpoints.join(","), id);
+    assert!(moved, "{text}");
+    assert!(text.contains("Leadership transferred from"), "{text}");
+    assert_eq!(cluster.leader().await, target);
+    let (moved, text) = run(&endpoints[target], 7);
+    assert!(!moved && text.contains("bad leader transferee"), "{text}");
+    cluster.put(0, "key", "value").await;
+    cluster.agree().await;
 }
 
 #[test]

@@ -127,6 +127,18 @@ pub const TOO_MANY_REQUESTS: Status =
 /// The lease does not exist.
 pub const LEASE_NOT_FOUND: Status =
     Status::fixed(Code::NotFound, "etcdserver: requested lease not found");
+/// Only the leader gives leadership away.
+pub const NOT_LEADER: Status = Status::fixed(Code::FailedPrecondition, "etcdserver: not leader");
+/// Only a voter takes it.
+pub const BAD_TRANSFEREE: Status = Status::fixed(
+    Code::FailedPrecondition,
+    "etcdserver: bad leader transferee",
+);
+/// The other one did not take over.
+pub const TRANSFER_TOO_SLOW: Status = Status::fixed(
+    Code::Unknown,
+    "etcdserver: request timed out, leader transfer took too long",
+);
 /// This member knows of no leader.
 pub const NO_LEADER: Status = Status::fixed(Code::Unavailable, "etcdserver: no leader");
 /// Leadership moved while the request ran.

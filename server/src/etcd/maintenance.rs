@@ -3,14 +3,15 @@
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcd::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DowngradeInfo, StatusRequest,
-    StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DowngradeInfo, MoveLeaderRequest,
+    MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 use store::Answer;
 
 use super::error::{self, Status};
 use super::{Context, Outcome, Service, kv};
 use crate::config::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use crate::node::MoveError;
 
 /// Answers `Status`, from this member alone.
 pub(super) async fn status(
@@ -76,6 +77,21 @@ pub(super) async fn alarm(
     };
     kv::complete(service, &mut answer.header);
     Ok(Outcome::of_message(&answer))
+}
+
+/// Answers `MoveLeader`, without a header, as etcd does.
+pub(super) async fn move_leader(
+    service: &Service,
+    _context: &Context,
+    request: MoveLeaderRequest,
+) -> Result<Outcome, Status> {
+    let moved = service.node.move_leader(request.target_id).await;
+    moved.map_err(|error| match error {
+        MoveError::NotLeader => error::NOT_LEADER,
+        MoveError::BadTarget => error::BAD_TRANSFEREE,
+        MoveError::TooSlow => error::TRANSFER_TOO_SLOW,
+    })?;
+    Ok(Outcome::of_message(&MoveLeaderResponse::default()))
 }
 
 /// An alarm as etcd prints it among the errors of a status.

@@ -114,6 +114,7 @@ struct Methods {
     watch: GrpcMethod,
     member_list: GrpcMethod,
     alarm: GrpcMethod,
+    move_leader: GrpcMethod,
     defragment: GrpcMethod,
     status: GrpcMethod,
     hash_kv: GrpcMethod,
@@ -240,6 +241,7 @@ impl Service {
             watch: metrics.grpc("etcdserverpb.Watch", "Watch"),
             member_list: metrics.grpc("etcdserverpb.Cluster", "MemberList"),
             alarm: metrics.grpc("etcdserverpb.Maintenance", "Alarm"),
+            move_leader: metrics.grpc("etcdserverpb.Maintenance", "MoveLeader"),
             defragment: metrics.grpc("etcdserverpb.Maintenance", "Defragment"),
             status: metrics.grpc("etcdserverpb.Maintenance", "Status"),
             hash_kv: metrics.grpc("etcdserverpb.Maintenance", "HashKV"),
@@ -294,6 +296,15 @@ impl Service {
             }
             "/etcdserverpb.Maintenance/Status" => {
                 Box::pin(self.unary(&methods.status, peer, request, maintenance::status)).await
+            }
+            "/etcdserverpb.Maintenance/MoveLeader" => {
+                Box::pin(self.unary(
+                    &methods.move_leader,
+                    peer,
+                    request,
+                    maintenance::move_leader,
+                ))
+                .await
             }
             "/etcdserverpb.Maintenance/Alarm" => {
                 Box::pin(self.unary(&methods.alarm, peer, request, maintenance::alarm)).await

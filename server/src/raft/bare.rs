@@ -10,7 +10,7 @@ use super::core::Parts;
 use crate::admission::Admission;
 use crate::exec::{Clock, SystemClock};
 use crate::metrics::Metrics;
-use crate::node::{BoxFuture, Control, Node, NodeStatus};
+use crate::node::{BoxFuture, Control, MoveError, Node, NodeStatus};
 use crate::watch::{self, Hub, Identity};
 
 struct Nobody;
@@ -18,6 +18,10 @@ struct Nobody;
 impl Control for Nobody {
     fn status(&self) -> NodeStatus {
         NodeStatus::default()
+    }
+
+    fn move_leader(&self, _: u64) -> BoxFuture<Result<(), MoveError>> {
+        Box::pin(std::future::ready(Err(MoveError::NotLeader)))
     }
 
     fn shutdown(&self) -> BoxFuture<()> {

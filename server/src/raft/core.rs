@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -46,8 +46,12 @@ pub struct Core {
     /// Woken when the local log has synced more; apply waits here.
     pub(crate) synced_waker: AtomicWaker,
     term: Arc<AtomicU64>,
-    /// Who leads; 0: nobody that is known.
+    /// Who leads, by the newest vote; 0: nobody that is known.
     leader: AtomicU64,
+    /// A leader without a quorum, or a follower that hears nothing from its leader.
+    is_cut_off: AtomicBool,
+    /// When the leader was last heard from, in milliseconds.
+    heard_ms: AtomicU64,
     applied_commands: AtomicU64,
     failure: watch::Sender<Option<String>>,
     stopped: watch::Sender<bool>,
@@ -99,6 +103,8 @@ impl Core {
             synced_waker: AtomicWaker::new(),
             term: parts.term,
             leader: AtomicU64::new(0),
+            is_cut_off: AtomicBool::new(false),
+            heard_ms: AtomicU64::new(0),
             applied_commands: AtomicU64::new(0),
             failure: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
@@ -113,9 +119,28 @@ impl Core {
         self.term.store(term, Ordering::Relaxed);
     }
 
-    /// Who leads, if anybody is known to.
+    /// Who leads, if anybody is known to, and is in touch.
     pub(crate) fn leader(&self) -> Option<u64> {
-        Some(self.leader.load(Ordering::Acquire)).filter(|&leader| leader != 0)
+        let leader = self.leader.load(Ordering::Acquire);
+        (leader != 0 && !self.is_cut_off.load(Ordering::Acquire)).then_some(leader)
+    }
+
+    /// Says whether this member and its leader, or this leader and a quorum, hear of each other; answers whether that is
+    /// news.
+    pub(crate) fn set_cut_off(&self, is_cut_off: bool) -> bool {
+        self.is_cut_off.swap(is_cut_off, Ordering::AcqRel) != is_cut_off
+    }
+
+    /// The leader has sent something.
+    pub(crate) fn heard(&self) {
+        let now = u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// How long the leader has been silent.
+    pub(crate) fn silence(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.clock.now().saturating_sub(heard)
     }
 
     pub(crate) fn is_leader(&self) -> bool {

@@ -24,7 +24,7 @@ use crate::admission::Admission;
 use crate::auto_compact::{self, Retention};
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
-use crate::node::{BoxFuture, Call, CallError, Control, Node, NodeStatus};
+use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus};
 use crate::peer::{Inbound, Transport};
 use crate::sweep::{self, SweepWorker};
 use crate::watch::Hub;
@@ -487,14 +487,33 @@ impl<R: AsyncRuntime> Driver<R> {
             self.core.give_up(*since, &CallError::LeaderChanged);
             *since = Duration::ZERO;
         }
-        let silence = {
+        let (is_leader, silence) = {
             let receiver = self.raft.metrics();
             let metrics = receiver.borrow_watched();
             let is_alone = metrics.membership_config.voter_ids().count() < 2;
-            let acknowledged = metrics.last_quorum_acked.filter(|_| !is_alone);
-            acknowledged.map_or(Duration::ZERO, |at| at.elapsed())
+            let silence = match metrics.state {
+                ServerState::Leader if is_alone => Duration::ZERO,
+                ServerState::Leader => metrics
+                    .last_quorum_acked
+                    .map_or(Duration::ZERO, |at| at.elapsed()),
+                _ => self.core.silence(),
+            };
+            (metrics.state == ServerState::Leader, silence)
         };
-        if self.core.is_leader() && silence > self.patience {
+        let is_cut_off = silence > self.patience;
+        if self.core.set_cut_off(is_cut_off) {
+            if is_cut_off {
+                tracing::warn!(
+                    is_leader,
+                    silent_ms = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
+                    "cut off from the majority of the cluster: writes and linearizable reads are refused until it is \
+                     back; serializable reads go on"
+                );
+            } else {
+                tracing::info!(is_leader, "in touch with the majority of the cluster again");
+            }
+        }
+        if is_cut_off && is_leader {
             let until = now.saturating_sub(self.patience);
             self.core.give_up(until, &CallError::Timeout);
             self.core.proposals.refuse(&CallError::NoLeader);
@@ -541,13 +560,27 @@ async fn hand_over<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) {
         to = format!("{to:x}"),
         "handing leadership over before the end"
     );
+    // If it does not succeed, the others elect somebody once this one is silent.
+    let _ = transfer::<R>(raft, core, to).await;
+}
+
+/// Has `to` lead, and waits for that.
+async fn transfer<R: AsyncRuntime>(
+    raft: &RaftOf<R>,
+    core: &Core,
+    to: u64,
+) -> Result<(), MoveError> {
     if raft.trigger().transfer_leader(to).await.is_err() {
-        return;
+        return Err(MoveError::NotLeader);
     }
     let until = core.clock.now() + HAND_OVER;
-    while core.is_leader() && core.clock.now() < until {
+    while core.leader() != Some(to) {
+        if core.clock.now() >= until {
+            return Err(MoveError::TooSlow);
+        }
         R::sleep(Duration::from_millis(2)).await;
     }
+    Ok(())
 }
 
 impl<R: AsyncRuntime> Control for Driver<R> {
@@ -560,9 +593,9 @@ impl<R: AsyncRuntime> Control for Driver<R> {
         NodeStatus {
             cluster_id: self.core.cluster_id,
             member_id,
-            leader: metrics.current_leader.unwrap_or(0),
-            is_leader: metrics.state == ServerState::Leader,
-            has_leader: metrics.current_leader.is_some(),
+            leader: self.core.leader().unwrap_or(0),
+            is_leader: metrics.state == ServerState::Leader && self.core.is_leader(),
+            has_leader: self.core.leader().is_some(),
             is_learner: metrics
                 .membership_config
                 .membership()
@@ -581,6 +614,27 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             pending_proposals: self.core.pending_commands(),
             applied_commands: self.core.applied_commands(),
         }
+    }
+
+    fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>> {
+        let (raft, core) = (self.raft.clone(), self.core.clone());
+        Box::pin(async move {
+            if !core.is_leader() {
+                return Err(MoveError::NotLeader);
+            }
+            if to == core.member_id {
+                return Ok(());
+            }
+            let is_voter = {
+                let receiver = raft.metrics();
+                let metrics = receiver.borrow_watched();
+                metrics.membership_config.voter_ids().any(|id| id == to)
+            };
+            if !is_voter {
+                return Err(MoveError::BadTarget);
+            }
+            transfer::<R>(&raft, &core, to).await
+        })
     }
 
     fn shutdown(&self) -> BoxFuture<()> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
+use openraft::raft::StreamAppendError;
 use openraft::{AsyncRuntime, ReadPolicy};
 use proto::peer::forward_reply::Outcome;
 use proto::peer::{
@@ -41,20 +42,22 @@ impl<R: AsyncRuntime> Peer for Local<R> {
         let requests = requests
             .map(|request| {
                 wire::raft_append_request::<R>(request)
-                    .inspect_err(
-                        |error| tracing::warn!(%error, "a peer sent what is not understood"),
-                    )
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "a peer sent what is not understood");
+                    })
                     .ok()
             })
             .take_while(|request| std::future::ready(request.is_some()))
             .filter_map(std::future::ready);
-        let answers = self
-            .raft
-            .stream_append(requests)
-            .map(|result| match result {
-                Ok(result) => Ok(wire::append_reply::<R>(&result)),
-                Err(fatal) => Err(broken(fatal)),
-            });
+        let core = self.core.clone();
+        let answers = self.raft.stream_append(requests).map(move |result| {
+            let result = result.map_err(broken)?;
+            // Not from one that was deposed.
+            if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                core.heard();
+            }
+            Ok(wire::append_reply::<R>(&result))
+        });
         std::future::ready(Ok(Box::pin(answers) as Answers<_>)).boxed()
     }
 
