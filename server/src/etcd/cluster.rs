@@ -1,6 +1,6 @@
 //! The Cluster service, as far as a cluster of one member needs it.
 
-use proto::etcd::etcdserverpb::{MemberListRequest, MemberListResponse};
+use proto::etcd::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
 
 use super::error::Status;
 use super::{Context, Outcome, Service};
@@ -16,7 +16,18 @@ pub(super) async fn member_list(
     }
     let answer = MemberListResponse {
         header: Some(service.node.header(0)),
-        members: vec![service.options.member.clone()],
+        members: service.members(),
     };
     Ok(Outcome::of_message(&answer))
+}
+
+impl Service {
+    /// The members; this one alone while nothing was said about them.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let members = self.node.reader().view().members.clone();
+        if members.is_empty() {
+            return vec![self.options.member.clone()];
+        }
+        members.list()
+    }
 }
