@@ -199,6 +199,16 @@ impl Members {
     }
 }
 
+impl FromIterator<Member> for Members {
+    fn from_iter<T: IntoIterator<Item = Member>>(members: T) -> Self {
+        let members = members.into_iter().map(|member| (member.id, member));
+        Self {
+            members: members.collect(),
+            ..Self::default()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proto::command::member_change::{Bootstrap, Promote, Remove};

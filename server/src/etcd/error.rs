@@ -155,6 +155,20 @@ pub const NOT_ENOUGH_STARTED: Status = Status::fixed(
     Code::FailedPrecondition,
     "etcdserver: re-configuration failed due to not enough started members",
 );
+/// Promoted was a learner that lags behind.
+pub const LEARNER_NOT_READY: Status = Status::fixed(
+    Code::FailedPrecondition,
+    "etcdserver: can only promote a learner member which is in sync with leader",
+);
+/// Addresses of a member that are none.
+pub const BAD_MEMBER_URLS: Status = Status::fixed(
+    Code::InvalidArgument,
+    "etcdserver: given member URLs are invalid",
+);
+/// Too few members have been connected for long enough to change who they are.
+pub const UNHEALTHY: Status = Status::fixed(Code::Unavailable, "etcdserver: unhealthy cluster");
+/// Only the leader can tell.
+pub const NOT_LEADER: Status = Status::fixed(Code::FailedPrecondition, "etcdserver: not leader");
 /// This member knows of no leader.
 pub const NO_LEADER: Status = Status::fixed(Code::Unavailable, "etcdserver: no leader");
 /// Leadership moved while the request ran.
@@ -467,6 +481,18 @@ mod tests {
             ),
             (INVALID_SORT_OPTION, 3, "etcdserver: invalid sort option"),
             (NO_SPACE, 8, "etcdserver: mvcc: database space exceeded"),
+            (
+                LEARNER_NOT_READY,
+                9,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (
+                BAD_MEMBER_URLS,
+                3,
+                "etcdserver: given member URLs are invalid",
+            ),
+            (UNHEALTHY, 14, "etcdserver: unhealthy cluster"),
+            (NOT_LEADER, 9, "etcdserver: not leader"),
             (DEADLINE_EXCEEDED, 4, "context deadline exceeded"),
             (CANCELED, 1, "context canceled"),
             (UNKNOWN_METHOD, 2, "etcdserver: unknown method"),
