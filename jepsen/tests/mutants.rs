@@ -25,6 +25,8 @@ const SIMULATION: Catcher = (
 
 const ALARMS: Catcher = ("holdfast-store", "state", "alarms::");
 
+const MEMBERS: Catcher = ("holdfast-store", "state", "members::");
+
 /// The test that catches a mutant.
 fn catcher(mutant: Mutant) -> Catcher {
     match mutant {
@@ -40,6 +42,7 @@ fn catcher(mutant: Mutant) -> Catcher {
         | Mutant::RangePastEnd
         | Mutant::WrongNestedBranch => MODEL,
         Mutant::AlarmIgnored => ALARMS,
+        Mutant::RemovedMemberForgotten => MEMBERS,
         Mutant::SnapshotWithoutTail => ETCD_FILES,
         Mutant::AnswerBeforeCommit | Mutant::PurgeBeforeFlush => SIMULATION,
     }

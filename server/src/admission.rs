@@ -54,7 +54,7 @@ impl Admission {
             Level::Exhausted => match op {
                 Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compact(_) => true,
                 // A few bytes, and a way out.
-                Op::Alarm(_) => false,
+                Op::Alarm(_) | Op::MemberChange(_) => false,
             },
         };
         if is_refused {
@@ -76,6 +76,7 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
+    use proto::command::MemberChange;
     use proto::etcd::etcdserverpb::{
         AlarmRequest, CompactionRequest, DeleteRangeRequest, PutRequest,
     };
@@ -128,6 +129,7 @@ mod tests {
             Op::DeleteRange(DeleteRangeRequest::default()),
             Op::Compact(CompactionRequest::default()),
             Op::Alarm(AlarmRequest::default()),
+            Op::MemberChange(MemberChange::default()),
         ];
         assert!(
             ops.iter()
@@ -137,7 +139,7 @@ mod tests {
         let refused = ops
             .each_ref()
             .map(|op| matches!(judge(op), Verdict::DiskFull));
-        assert_eq!(refused, [true, true, true, false]);
+        assert_eq!(refused, [true, true, true, false, false]);
         drop(met);
     }
 }

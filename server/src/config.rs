@@ -22,7 +22,7 @@ use self::{
 pub use self::{
     help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
     snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
-    url::ListenUrl,
+    url::{ListenUrl, check_peer},
 };
 
 /// Variables of the process, as `std::env::vars_os` gives them.
@@ -108,6 +108,10 @@ pub struct Config {
     pub initial_cluster: Vec<(String, String)>,
     /// Whether the first start joins a cluster instead of making one.
     pub is_joining: bool,
+    /// Whether a change of members must leave a quorum that runs.
+    pub is_reconfig_strict: bool,
+    /// How many learners a cluster may have.
+    pub max_learners: u64,
     /// What keeps apart the ids of clusters with equal addresses.
     pub initial_cluster_token: String,
     /// Time between a leader's heartbeats.
@@ -443,6 +447,8 @@ impl Config {
                     .any(|(name, _)| *name != name_of(values)),
             initial_cluster,
             is_joining,
+            is_reconfig_strict: values.boolean("strict-reconfig-check"),
+            max_learners: values.number("max-learners"),
             initial_cluster_token: values.text("initial-cluster-token").to_owned(),
             heartbeat_interval: Duration::from_millis(heartbeat),
             election_timeout,

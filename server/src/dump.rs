@@ -13,8 +13,9 @@ use std::process::ExitCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
-use proto::command::{self, Command, command::Op};
-use proto::etcd::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
+use proto::command::member_change::Change;
+use proto::command::{self, Command, MemberChange, command::Op};
+use proto::etcd::etcdserverpb::{Member, RequestOp, TxnRequest, request_op::Request};
 use serde_json::{Value, json};
 use store::fs::{RealFs, WalFs};
 use store::log::LogError;
@@ -227,9 +228,48 @@ fn command(command: &Command) -> Value {
                 "member": format!("{:x}", request.member_id),
             });
         }
-        None => line["unknown"] = true.into(),
+        Some(Op::MemberChange(MemberChange {
+            change: Some(change),
+        })) => line["member_change"] = member_change(change),
+        Some(Op::MemberChange(MemberChange { change: None })) | None => {
+            line["unknown"] = true.into();
+        }
     }
     line
+}
+
+fn member_change(change: &Change) -> Value {
+    let id = |id: u64| format!("{id:x}");
+    match change {
+        Change::Bootstrap(change) => {
+            json!({ "bootstrap": change.members.iter().map(member).collect::<Vec<_>>() })
+        }
+        Change::Add(change) => json!({
+            "add": change.member.as_ref().map(member),
+            "max_learners": change.max_learners,
+        }),
+        Change::Remove(change) => json!({ "remove": id(change.id) }),
+        Change::Update(change) => {
+            json!({ "update": id(change.id), "peer_urls": change.peer_urls })
+        }
+        Change::Promote(change) => json!({ "promote": id(change.id) }),
+        Change::Publish(change) => json!({
+            "publish": id(change.id),
+            "name": change.name,
+            "client_urls": change.client_urls,
+        }),
+    }
+}
+
+/// A member of the cluster.
+fn member(member: &Member) -> Value {
+    json!({
+        "id": format!("{:x}", member.id),
+        "name": member.name,
+        "peer_urls": member.peer_urls,
+        "client_urls": member.client_urls,
+        "is_learner": member.is_learner,
+    })
 }
 
 fn operation(request: &Request) -> Value {

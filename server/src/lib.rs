@@ -19,6 +19,7 @@ pub mod identity;
 pub mod limits;
 pub mod listen;
 pub mod logging;
+pub mod members;
 pub mod metrics;
 pub mod node;
 pub mod peer;

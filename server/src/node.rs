@@ -156,9 +156,28 @@ pub struct NodeStatus {
 /// A future that owns what it needs.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// How another member is, as far as this one sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Which one.
+    pub id: u64,
+    /// Whether there is a connection to it.
+    pub is_connected: bool,
+    /// For how long without a break.
+    pub connected_for: Duration,
+    /// The newest entry that it is known to have; only a leader knows.
+    pub matched_index: u64,
+}
+
 /// What a node asks of consensus, whatever runtime that is on.
 pub(crate) trait Control: Send + Sync {
     fn status(&self) -> NodeStatus;
+
+    /// The other members; empty means that nothing is known of them.
+    fn peers(&self) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+
     fn shutdown(&self) -> BoxFuture<()>;
     fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>>;
 }
@@ -313,6 +332,16 @@ impl Node {
     /// Has another voter lead; returns once it does.
     pub async fn move_leader(&self, to: u64) -> Result<(), MoveError> {
         self.inner.control.move_leader(to).await
+    }
+
+    /// The other members; empty means that nothing is known of them.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.inner.control.peers()
+    }
+
+    /// Milliseconds since 1970, by this node's clock.
+    pub fn wall_ms(&self) -> u64 {
+        self.inner.core.clock.wall_ms()
     }
 
     /// Which writes are let in, and the sizes that it depends on.

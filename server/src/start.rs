@@ -15,6 +15,7 @@ use proto::etcd::etcdserverpb::{AlarmType, Member};
 use store::fs::RealFs;
 use store::log::{Log, LogError, LogOptions};
 use store::{Alarms, Machine, StateEngine, StoreError};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admission::Admission;
@@ -26,7 +27,7 @@ use crate::http::{Access, Endpoints, HttpOnly, Monitoring, Web};
 use crate::limits::{self, OpenFiles};
 use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
-use crate::node::Node;
+use crate::node::{Call, CallError, Node};
 use crate::peer::addresses::Addresses;
 use crate::peer::grpc::{Grpc, Speaker, Tcp};
 use crate::peer::serve::PeerService;
@@ -35,7 +36,7 @@ use crate::quota::Quota;
 use crate::raft::Beginning;
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
-use crate::{etcd, identity, logging, raft, watch};
+use crate::{etcd, identity, logging, members, raft, watch};
 
 /// The state is flushed once the log has grown by this: what a restart replays at most, about.
 const FLUSH_LOG_BYTES: u64 = 64 << 20;
@@ -45,6 +46,9 @@ const KEEP_LOG_BYTES: u64 = 64 << 20;
 
 /// How long connections may take to finish when the node stops.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a failed try this member is published again.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long closing the database may take. All of it is on disk by then.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -263,8 +267,10 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let access = Access::new(&config.cors, &config.host_whitelist);
     let web = Web::new(endpoints.clone(), access, config.has_gateway);
     let options = service_options(&config, member_id);
+    let own = options.member.clone();
     let service = etcd::Service::new(node.clone(), web, options, stops);
     let shards = Shards::start(config.client_shards)?;
+    publish(&node, &own, config.request_timeout, &shards.handles()[0]);
     let [clients, http, monitoring] = sockets;
     let listeners = vec![
         serve(clients, service.clone(), &shards, &config, files)?,
@@ -668,7 +674,37 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
             client_urls: config.advertise_client_urls.clone(),
             is_learner: false,
         },
+        is_reconfig_strict: config.is_reconfig_strict,
+        max_learners: config.max_learners,
     }
+}
+
+/// Has the table of members tell of this one. The first try is waited for, so that who connects finds it told; if that
+/// fails, others follow while the node serves.
+fn publish(node: &Node, own: &Member, timeout: Duration, runtime: &Handle) {
+    let (first, tried) = std::sync::mpsc::channel();
+    let (node, own) = (node.clone(), own.clone());
+    runtime.spawn(async move {
+        loop {
+            let call = Call::new(timeout);
+            let published = members::publish(&node, &call, vec![own.clone()], own.clone()).await;
+            // Nobody waits for the later tries.
+            let _ = first.send(());
+            match published {
+                Ok(()) | Err(CallError::Stopped) => return,
+                Err(error @ CallError::Refused(_)) => {
+                    tracing::warn!(%error, "the other members do not know this one any more");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot tell the name and addresses of this member; trying again");
+                }
+            }
+            tokio::time::sleep(PUBLISH_AGAIN).await;
+        }
+    });
+    // An error means that the runtime is gone, and with it everything that would serve.
+    let _ = tried.recv();
 }
 
 fn serve<S: Serve>(
@@ -881,7 +917,7 @@ pub fn run(config: Config) -> ExitCode {
 /// Ends a node in order, unless a second signal comes meanwhile.
 async fn stop(running: Running, signals: &mut Signals) -> ExitCode {
     // On a thread of its own, because parts of it block, and signals are to be heard throughout.
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = Handle::current();
     let stopped = tokio::task::spawn_blocking(move || runtime.block_on(running.stop()));
     tokio::select! {
         stopped = stopped => {

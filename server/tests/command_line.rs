@@ -345,6 +345,15 @@ fn a_stopped_nodes_log_can_be_dumped() {
         membership["voters"],
         serde_json::json!([["8e9e05c52164694d"]])
     );
+    let command = lines
+        .iter()
+        .find_map(|line| line["commands"].get(0))
+        .unwrap();
+    let first = &command["member_change"]["bootstrap"][0];
+    assert_eq!(
+        (&first["id"], &first["name"]),
+        (&"8e9e05c52164694d".into(), &"default".into())
+    );
 }
 
 #[test]

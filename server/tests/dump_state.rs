@@ -71,6 +71,7 @@ fn the_state_of_a_stopped_node_is_told_with_a_summary_first() {
     for word in ["summary", "revision 6", "compact_revision 3", "format 1"] {
         assert!(first.contains(word), "no {word:?} in {first}");
     }
+    assert!(first.contains("member_table"), "{first}");
     assert!(output.contains("\nlive keys  count 1\n"), "{output}");
     assert!(!output.contains("secret"), "values are not shown unasked");
     assert!(dump(&data, &["--values"]).1.contains("value \"secret\""));

@@ -348,6 +348,67 @@ fn alarms_and_defragmentation_print_the_same() {
     }
 }
 
+/// The ids of the members, as etcdctl takes them: this one's, and the learner's if there is one.
+fn member_ids(endpoint: &str) -> [String; 2] {
+    let list = http::post(endpoint, "/v3/cluster/member/list", "{}");
+    let list: serde_json::Value = serde_json::from_str(&list.body).unwrap();
+    let members = list["members"].as_array().unwrap();
+    let of = |is_learner: bool| {
+        let is_it = |member: &&serde_json::Value| member["isLearner"].is_null() != is_learner;
+        let member = members.iter().find(is_it);
+        let id = member.map_or("0", |member| member["ID"].as_str().unwrap());
+        let id: u64 = id.parse().unwrap();
+        format!("{id:x}")
+    };
+    [of(false), of(true)]
+}
+
+#[test]
+fn changes_of_members_print_the_same() {
+    let (_folder, node, etcd) = servers();
+    // The commands name members by what only the server in question knows.
+    let same = |commands: &[&str]| {
+        for command in commands {
+            let [ours, theirs] = [&node.endpoint, &etcd.endpoint].map(|endpoint| {
+                let [own, learner] = member_ids(endpoint);
+                let command = command.replace("OWN", &own).replace("LEARNER", &learner);
+                let arguments: Vec<_> = command.split(' ').collect();
+                let mut said = run(endpoint, &arguments, "");
+                // By id, and ids are anything.
+                let mut lines: Vec<_> = said.output.lines().collect();
+                lines.sort_unstable();
+                said.output = lines.join("\n");
+                said
+            });
+            assert_eq!(ours, theirs, "etcdctl {command}; Holdfast is left");
+        }
+    };
+    same(&[
+        "member add",
+        "member add new",
+        "member add new --peer-urls=nonsense",
+        "member add new --learner --peer-urls=http://127.0.0.1",
+        "member add new --learner --peer-urls=http://127.0.0.1:3,http://127.0.0.1:2",
+        "member list",
+        "member add new --learner --peer-urls=http://127.0.0.1:3",
+        "member add new --learner --peer-urls=http://127.0.0.1:4",
+        "member update LEARNER --peer-urls=http://127.0.0.1:5,http://127.0.0.1:4",
+        "member list",
+        "member update OWN --peer-urls=http://127.0.0.1:4",
+        "member update 7 --peer-urls=http://127.0.0.1:9",
+        "member update nonsense --peer-urls=http://127.0.0.1:9",
+        "member promote 7",
+        "member promote OWN",
+        "member remove 7",
+        "member remove OWN",
+        "member remove LEARNER",
+        "member list",
+        "member add new --learner --peer-urls=http://127.0.0.1:6",
+        "member list",
+        "member remove LEARNER",
+    ]);
+}
+
 #[test]
 fn saving_a_snapshot_prints_the_same() {
     let (folder, node, etcd) = servers();

@@ -167,7 +167,6 @@ fn a_call_that_is_not_built_yet_says_so() {
         ("/v3/kv/lease/revoke", "/etcdserverpb.Lease/LeaseRevoke"),
         ("/v3/auth/user/add", "/etcdserverpb.Auth/UserAdd"),
         ("/v3/lock/lock", "/v3lockpb.Lock/Lock"),
-        ("/v3/cluster/member/add", "/etcdserverpb.Cluster/MemberAdd"),
     ];
     let streams = [
         ("/v3/lease/keepalive", "/etcdserverpb.Lease/LeaseKeepAlive"),
@@ -626,6 +625,15 @@ fn the_real_etcd_answers_the_same() {
         ("maintenance/defragment", json!({})),
         ("cluster/member/list", json!({})),
         ("cluster/member/list", json!({"linearizable": true})),
+        ("cluster/member/add", json!({})),
+        ("cluster/member/add", json!({"peerURLs": ["http://127.0.0.1:1", "nonsense"]})),
+        ("cluster/member/remove", json!({"ID": "7"})),
+        ("cluster/member/update", json!({"ID": 7, "peerURLs": ["http://127.0.0.1:1"]})),
+        ("cluster/member/promote", json!({"ID": "7"})),
+        ("cluster/member/add", json!({"isLearner": true, "peerURLs": ["http://127.0.0.1:1"]})),
+        // Another list, or within the same second it would be the same member.
+        ("cluster/member/add", json!({"isLearner": true, "peerURLs": ["http://127.0.0.1:1", "http://127.0.0.1:2"]})),
+        ("cluster/member/add", json!({"isLearner": true, "peerURLs": ["http://127.0.0.1:2"]})),
         ("maintenance/alarm", json!({"action": "ACTIVATE", "memberID": "7", "alarm": "NOSPACE"})),
         ("maintenance/alarm", json!({})),
         ("kv/put", json!({"key": a})),

@@ -56,7 +56,8 @@ impl Alarms {
         }
         let writes = match op {
             Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compact(_) => true,
-            Op::Alarm(_) => false,
+            // Whoever repairs a cluster needs both.
+            Op::Alarm(_) | Op::MemberChange(_) => false,
         };
         if writes && self.is_on(AlarmType::Corrupt) {
             return Some(Refusal::Corrupt);
@@ -107,7 +108,7 @@ pub fn charge(op: &Op) -> u64 {
     match op {
         Op::Put(request) => put_charge(request),
         Op::Txn(request) => txn_charge(request),
-        Op::DeleteRange(_) | Op::Compact(_) | Op::Alarm(_) => 0,
+        Op::DeleteRange(_) | Op::Compact(_) | Op::Alarm(_) | Op::MemberChange(_) => 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, Member, PutResponse, TxnResponse,
 };
 
 /// The outcome of one command. Response headers carry only `revision`; the server fills in the rest.
@@ -18,6 +18,8 @@ pub enum Answer {
     Compact(CompactionResponse),
     /// Of a change of alarms.
     Alarm(AlarmResponse),
+    /// Of a change of members: all of them, by id.
+    Members(Vec<Member>),
 }
 
 /// Why a well-formed request was not carried out. Nothing was changed.
@@ -54,6 +56,27 @@ pub enum Refusal {
     /// The alarm `CORRUPT` is on.
     #[error("the corruption alarm is on")]
     Corrupt,
+    /// A new member has the id of one that is there.
+    #[error("there is a member {0:x} already")]
+    MemberExists(u64),
+    /// An address belongs to another member.
+    #[error("another member has the peer URL {0}")]
+    PeerUrlExists(String),
+    /// No member has this id.
+    #[error("there is no member {0:x}")]
+    MemberNotFound(u64),
+    /// A member had this id, and nobody will have it again.
+    #[error("member {0:x} was removed")]
+    MemberRemoved(u64),
+    /// Promoted was a member that votes already.
+    #[error("member {0:x} is not a learner")]
+    MemberNotLearner(u64),
+    /// More learners than the proposer allows.
+    #[error("there are learners enough")]
+    TooManyLearners,
+    /// Nobody that votes would be left, or was there before the first member was added.
+    #[error("no member votes")]
+    NoVoter,
 }
 
 /// An answer and who waits for it.
@@ -89,7 +112,7 @@ impl Operations {
             Answer::Put(_) => self.puts += 1,
             Answer::DeleteRange(_) => self.deletes += 1,
             Answer::Txn(response) => self.add_txn(response),
-            Answer::Compact(_) | Answer::Alarm(_) => {}
+            Answer::Compact(_) | Answer::Alarm(_) | Answer::Members(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
-use proto::command::{Batch as Envelope, Command, command::Op};
+use proto::command::{Batch as Envelope, Command, MemberChange, command::Op};
 
 use crate::alarm::Alarms;
 use crate::answer::{Answer, Answered, Operations, Refusal};
@@ -16,6 +16,7 @@ use crate::entry::{Entry, LogId, Payload};
 use crate::error::{Need, StoreError};
 use crate::history::ChangeSet;
 use crate::layout;
+use crate::members::Members;
 use crate::mvcc::index::{Builder, Index};
 use crate::mvcc::range::{Interval, Selection, versions};
 use crate::mvcc::room::Room;
@@ -29,7 +30,7 @@ use crate::snapshot::{self, SnapshotName, StoredMembership};
 /// The envelope format that this version writes and reads.
 pub const BATCH_FORMAT: u32 = 1;
 /// The highest feature level that this version can apply.
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
 
 /// The revision of a store that was never written.
 const FIRST_REVISION: i64 = 1;
@@ -74,6 +75,8 @@ pub struct Machine {
     compact_revision: i64,
     /// Shared with the views: a change makes a new one.
     alarms: Arc<Alarms>,
+    /// Shared like those.
+    members: Arc<Members>,
     batch: Batch,
     scratch: Vec<u8>,
     cache: Cache,
@@ -100,6 +103,7 @@ impl Machine {
         let twin = Twin::new(index, index_bytes);
         let state = snapshot::current(&*engine)?;
         let alarms = Arc::new(snapshot::alarms(&*engine)?);
+        let members = Arc::new(snapshot::members(&*engine)?);
         let applied = state.as_ref().map(|state| state.applied);
         let revision = state
             .as_ref()
@@ -111,6 +115,7 @@ impl Machine {
             compact_revision,
             applied,
             alarms: alarms.clone(),
+            members: members.clone(),
             index: twin.published().clone(),
             cached_bytes: 0,
             index_bytes: twin.index_bytes(),
@@ -141,6 +146,7 @@ impl Machine {
             revision,
             compact_revision,
             alarms,
+            members,
             batch: Batch::default(),
             scratch: Vec::new(),
             operations: Operations::default(),
@@ -199,6 +205,7 @@ impl Machine {
             written_revision: self.revision,
             compact_revision: self.compact_revision,
             alarms: &mut self.alarms,
+            members: &mut self.members,
             changes: Vec::new(),
             formers: None,
             room: Room::new(true),
@@ -384,6 +391,7 @@ impl Machine {
             compact_revision: self.compact_revision,
             applied: self.applied,
             alarms: self.alarms.clone(),
+            members: self.members.clone(),
             index,
             cached_bytes: self.twin.cached_bytes(),
             index_bytes: self.twin.index_bytes(),
@@ -468,8 +476,8 @@ fn apply_commands(
         let origin = (command.member, command.boot);
         writer.room = Room::new(answers_to.is_none_or(|here| here == origin));
         let outcome = match &command.op {
-            Some(op) => apply_command(writer, op)?,
-            None => return Err(needs(Need::Command(place))),
+            Some(op) if is_known(op) => apply_command(writer, op)?,
+            Some(_) | None => return Err(needs(Need::Command(place))),
         };
         writer.finish_command();
         let &Command {
@@ -488,6 +496,11 @@ fn apply_commands(
     Ok(())
 }
 
+/// Whether this version knows all of a command: what it does not know is decoded as nothing.
+fn is_known(op: &Op) -> bool {
+    !matches!(op, Op::MemberChange(MemberChange { change: None }))
+}
+
 fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refusal>, StoreError> {
     if let Some(refusal) = writer.alarms.refuses(op) {
         return Ok(Err(refusal));
@@ -504,5 +517,9 @@ fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refu
         Op::Txn(request) => writer.txn(request)?.map(Answer::Txn),
         Op::Compact(request) => writer.compact(request).map(Answer::Compact),
         Op::Alarm(request) => Ok(Answer::Alarm(writer.alarm(request))),
+        Op::MemberChange(MemberChange { change }) => {
+            let change = change.as_ref();
+            writer.member(change.expect("what is not known was told apart before"))
+        }
     })
 }

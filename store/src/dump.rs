@@ -4,6 +4,7 @@ use crate::alarm::Alarms;
 use crate::engine::{Family, StateEngine, Step};
 use crate::error::StoreError;
 use crate::layout::{self, Op};
+use crate::members::Members;
 use crate::record::Fields;
 use crate::snapshot::{self, SnapshotName};
 
@@ -16,6 +17,8 @@ pub struct Summary {
     pub state: Option<SnapshotName>,
     /// The alarms that are on.
     pub alarms: Alarms,
+    /// The members that the cluster is to have; empty if nothing was ever said about them.
+    pub members: Members,
 }
 
 /// Which items are wanted.
@@ -87,6 +90,7 @@ pub fn summary(engine: &dyn StateEngine) -> Result<Summary, StoreError> {
         format: format?,
         state: snapshot::current(engine)?,
         alarms: snapshot::alarms(engine)?,
+        members: snapshot::members(engine)?,
     })
 }
 

@@ -6,7 +6,7 @@
 //! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
-//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`] and `kept_prefix` |
+//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`], [`META_MEMBERS`] and `kept_prefix` |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
@@ -16,10 +16,14 @@
 //! - `log` gives the changes of a revision in their order.
 //! - The sub-revision of a version is kept beside it because hashes and exports need it.
 
+use prost::Message as _;
+use proto::command::MemberTable;
+
 use crate::alarm::Alarms;
 use crate::engine::Family;
 use crate::entry::{LogId, Membership};
 use crate::error::StoreError;
+use crate::members::Members;
 use crate::record::{Record, Tags, Tip};
 use crate::snapshot::{SnapshotName, StoredMembership};
 
@@ -34,6 +38,8 @@ pub const META_STATE: &[u8] = b"state";
 pub const META_SWEPT: &[u8] = b"swept";
 /// `meta`: the alarms that are on, as varints: type and member of each. Absent before the first.
 pub const META_ALARMS: &[u8] = b"alarms";
+/// `meta`: the members that the cluster is to have, as an encoded [`MemberTable`]. Absent before the first.
+pub const META_MEMBERS: &[u8] = b"members";
 
 /// `meta`: what the names of items begin with that came in an etcd snapshot's bucket and mean nothing here yet. The
 /// item's own key follows; the value is as it was.
@@ -428,6 +434,21 @@ pub fn alarms(stored: &[u8]) -> Result<Alarms, StoreError> {
     Ok(alarms)
 }
 
+/// Appends the value of [`META_MEMBERS`].
+pub(crate) fn put_members(out: &mut Vec<u8>, members: &Members) {
+    out.extend_from_slice(&members.to_table().encode_to_vec());
+}
+
+/// Reads [`META_MEMBERS`].
+pub fn members(stored: &[u8]) -> Result<Members, StoreError> {
+    let members = MemberTable::decode(stored).ok().and_then(|table| {
+        let members = Members::from_table(table)?;
+        // There is one way to write a table down; what a newer version added would be lost with the next change.
+        (members.to_table().encode_to_vec() == stored).then_some(members)
+    });
+    members.ok_or_else(|| StoreError::damaged("the members in family meta cannot be read"))
+}
+
 fn put_log_id(out: &mut Vec<u8>, id: LogId) {
     varint::put(out, id.term);
     varint::put(out, id.index);
@@ -446,6 +467,8 @@ mod tests {
 
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
+
+    use proto::etcd::etcdserverpb::Member;
 
     use super::*;
     use crate::record::Fields;
@@ -671,6 +694,38 @@ mod tests {
             }
         }
         assert!(alarms(&[2, 7, 1, 7]).is_err(), "out of order");
+    }
+
+    #[test]
+    fn members_round_trip() {
+        let member = |id| Member {
+            id,
+            name: "name".to_owned(),
+            peer_urls: vec!["http://a:1".to_owned(), "http://b:1".to_owned()],
+            client_urls: vec!["http://a:2".to_owned()],
+            is_learner: id == 7,
+        };
+        let stored = |members: Vec<Member>, removed: Vec<u64>| MemberTable {
+            members,
+            removed,
+            version: 9,
+        };
+        let good = stored(vec![member(3), member(7)], vec![2, 5]).encode_to_vec();
+        let read = members(&good).unwrap();
+        assert_eq!((read.version(), read.list().len()), (9, 2));
+        let mut again = Vec::new();
+        put_members(&mut again, &read);
+        assert_eq!(again, good);
+        assert!(members(&good[..good.len() - 1]).is_err());
+        for bad in [
+            stored(vec![member(7), member(3)], vec![]),
+            stored(vec![member(3), member(3)], vec![]),
+            stored(vec![member(3)], vec![5, 2]),
+            stored(vec![member(3)], vec![3]),
+            stored(vec![member(0)], vec![]),
+        ] {
+            assert!(members(&bad.encode_to_vec()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

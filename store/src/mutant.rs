@@ -39,11 +39,13 @@ pub enum Mutant {
     ChecksumIgnored,
     /// The log's torn tail is not cut.
     TornTailKept,
+    /// The id of a removed member may be used again.
+    RemovedMemberForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -60,6 +62,7 @@ impl Mutant {
         Self::PinForgotten,
         Self::ChecksumIgnored,
         Self::TornTailKept,
+        Self::RemovedMemberForgotten,
     ];
 
     /// The name in `HOLDFAST_MUTANT`.

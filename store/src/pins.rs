@@ -131,6 +131,7 @@ mod tests {
             edits: Edits::default(),
             operations: Operations::default(),
             alarms: Arc::default(),
+            members: Arc::default(),
         })
     }
 

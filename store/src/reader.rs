@@ -17,6 +17,7 @@ use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::hash::{self, KvHash};
 use crate::history::{self, History};
+use crate::members::Members;
 use crate::mutant::{self, Mutant};
 use crate::mvcc::chosen::Chosen;
 use crate::mvcc::index::Index;
@@ -39,6 +40,8 @@ pub struct View {
     pub applied: Option<LogId>,
     /// The alarms that are on.
     pub alarms: Arc<Alarms>,
+    /// The members that the cluster is to have.
+    pub members: Arc<Members>,
     /// The live keys.
     pub index: Index,
     /// Bytes of values held in memory.

@@ -5,6 +5,7 @@ use crate::engine::{Family, StateEngine};
 use crate::entry::{LogId, Membership};
 use crate::error::StoreError;
 use crate::layout;
+use crate::members::Members;
 
 /// The membership in force, and the entry that set it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,15 @@ pub(crate) fn alarms(engine: &dyn StateEngine) -> Result<Alarms, StoreError> {
     let mut found = Ok(Alarms::default());
     engine.get(Family::Meta, layout::META_ALARMS, &mut |stored| {
         found = layout::alarms(stored);
+    })?;
+    found
+}
+
+/// The table of members as of the last write.
+pub(crate) fn members(engine: &dyn StateEngine) -> Result<Members, StoreError> {
+    let mut found = Ok(Members::default());
+    engine.get(Family::Meta, layout::META_MEMBERS, &mut |stored| {
+        found = layout::members(stored);
     })?;
     found
 }

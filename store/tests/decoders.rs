@@ -18,11 +18,12 @@ use std::sync::Arc;
 use fuzz::{fuzz, fuzz_made, write_corpus};
 use log_common::{Results, entries, id, must, options};
 use prost::Message;
-use proto::command::{Batch as Envelope, Command, command::Op};
+use proto::command::member_change::{Add, Bootstrap, Change, Promote, Publish, Remove, Update};
+use proto::command::{Batch as Envelope, Command, MemberChange, command::Op};
 use proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::{
-    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest,
+    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, Member, PutRequest, RangeRequest,
     RequestOp, TxnRequest,
 };
 use rand::Rng;
@@ -98,6 +99,19 @@ fn log_items_and_the_state_of_the_database() {
         let format = layout::format(input);
         assert!(format.is_err() || input.len() <= 10);
         layout::state(input).map_or(0, |name| name.membership.membership.members.len() * 8)
+    });
+}
+
+#[test]
+fn tables_of_members() {
+    fuzz("members", CASES, |input| {
+        let Ok(members) = layout::members(input) else {
+            return 0;
+        };
+        assert!(members.iter().all(|member| !members.is_removed(member.id)));
+        let list = members.list();
+        assert!(list.is_sorted_by_key(|member| member.id));
+        list.iter().map(Message::encoded_len).sum()
     });
 }
 
@@ -214,7 +228,9 @@ fn snapshot_of(reader: &Reader) -> usize {
     let options = export::Options {
         storage_version: "3.7.0".to_owned(),
         cluster_version: "3.7.0".to_owned(),
-        members: vec![(0xab, "{}".to_owned())],
+        members: vec![(0xab, "{}".to_owned()), (0xcd, "{}".to_owned())],
+        learners: vec![0xcd],
+        removed: vec![0xef],
         sort_bytes: 500,
     };
     let temporary = tempfile::tempfile().unwrap();
@@ -481,6 +497,19 @@ fn commands() -> Vec<Op> {
         ],
         failure: vec![op(Request::RequestPut(put("b")))],
     };
+    let member = |change| {
+        let change = Some(change);
+        Op::MemberChange(MemberChange { change })
+    };
+    let number = |id| Member {
+        id,
+        peer_urls: vec![format!("http://m{id}:2380")],
+        ..Member::default()
+    };
+    let learner = Member {
+        is_learner: true,
+        ..number(3)
+    };
     vec![
         Op::Put(put("a")),
         Op::Put(put("b")),
@@ -496,6 +525,24 @@ fn commands() -> Vec<Op> {
             member_id: 5,
             alarm: 1,
         }),
+        member(Change::Bootstrap(Bootstrap {
+            members: vec![number(1), number(2)],
+        })),
+        member(Change::Add(Add {
+            member: Some(learner),
+            max_learners: 1,
+        })),
+        member(Change::Promote(Promote { id: 3 })),
+        member(Change::Update(Update {
+            id: 3,
+            peer_urls: vec!["http://x:1".to_owned(), "http://y:1".to_owned()],
+        })),
+        member(Change::Publish(Publish {
+            id: 3,
+            name: "three".to_owned(),
+            client_urls: vec!["http://x:2".to_owned()],
+        })),
+        member(Change::Remove(Remove { id: 2 })),
     ]
 }
 
@@ -573,6 +620,7 @@ fn write_the_corpus() {
         machine.apply(&[Entry { id, payload }]).unwrap();
     };
     let mut databases = Vec::new();
+    let mut tables = Vec::new();
     let mut states = vec![
         built(&|out| layout::put_log_key(out, 77, 3)),
         built(&|out| layout::put_log_value(out, layout::Op::Delete, b"key")),
@@ -587,8 +635,13 @@ fn write_the_corpus() {
         engine
             .get(Family::Meta, layout::META_STATE, &mut found)
             .unwrap();
+        let mut found = |table: &[u8]| tables.push(table.to_vec());
+        engine
+            .get(Family::Meta, layout::META_MEMBERS, &mut found)
+            .unwrap();
         databases.push(built(&|out| put_items(out, &*engine)));
     }
+    write_corpus("members", &tables);
     // Deletions are compacted and half of them swept.
     let compaction = CompactionRequest {
         revision: machine.reader().view().revision,

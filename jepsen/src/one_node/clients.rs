@@ -197,7 +197,7 @@ async fn run(node: &Node, operation: &Operation) -> Result<Outcome, CallError> {
             revision: revision(txn.header),
             is_changed: txn.succeeded,
         },
-        Answer::Compact(_) | Answer::Alarm(_) => Outcome::Refused,
+        Answer::Compact(_) | Answer::Alarm(_) | Answer::Members(_) => Outcome::Refused,
     })
 }
 

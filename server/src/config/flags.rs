@@ -112,9 +112,9 @@ pub(crate) const NODE: &[Flag] = flags! {
     "initial-cluster" Text, "" Works "The members at the first start, as name=url,...; every one of them is told the same.";
     "initial-cluster-state" Choice(&["new", "existing"]), "new" Works "Whether the first start makes a cluster or joins one that has this member added.";
     "initial-cluster-token" Text, "etcd-cluster" Works "Keeps clusters apart: the cluster id is made from it at the first start.";
-    "strict-reconfig-check" Bool, "true" NoEffect "Refuse member changes that would lose the quorum.";
+    "strict-reconfig-check" Bool, "true" Works "Refuse member changes after which those that run would be no quorum.";
     "pre-vote" Bool, "true" NoEffect "Ask before standing for election. Always on.";
-    "max-learners" Number(0, MAX), "1" NoEffect "How many learners a cluster may have.";
+    "max-learners" Number(0, MAX), "1" Works "How many learners a cluster may have.";
     "force-new-cluster" Bool, "false" NotBuilt "Make a new cluster of one from this member's data.";
     "discovery" Text, "" NotBuilt "Find the members through a discovery service.";
     "discovery-srv" Text, "" NotBuilt "Find the members through DNS.";

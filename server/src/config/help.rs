@@ -18,7 +18,8 @@ const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
 It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
 watch, compact, and ask for status and health. Leases, locks, elections, users and roles, TLS and
-clusters of more than one member are not built yet; calls and flags for them are refused.
+clusters of more than one member are not built yet; calls and flags for them are refused,
+but for the table of members, which can be changed.
 
 Start a node for a try, with its data in ./default.etcd:
   holdfast

@@ -376,7 +376,7 @@ fn etcds_own_sample_of_a_config_file_is_read() {
     assert_eq!(config.election_timeout, Duration::from_millis(1000));
     assert_eq!(config.log.level, tracing::level_filters::LevelFilter::DEBUG);
     let noted = format!("{:?}", config.notes);
-    for name in ["strict-reconfig-check", "cipher-suites", "enable-pprof"] {
+    for name in ["discovery-fallback", "cipher-suites", "enable-pprof"] {
         assert!(noted.contains(name), "{name} is not in {noted}");
     }
 }

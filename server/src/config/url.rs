@@ -52,19 +52,40 @@ pub(super) fn is_same(a: &str, b: &str) -> bool {
     plain(a) == plain(b)
 }
 
+/// Checks an address of a member as others tell it: any host, with a port and without a path. Which of them this
+/// version can connect to is not asked: others may.
+pub fn check_peer(text: &str) -> Result<(), String> {
+    let (scheme, rest) = split_scheme(text)?;
+    if !matches!(scheme, "http" | "https") {
+        return Err(wrong_scheme(text));
+    }
+    if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        return Err(format!("URL must not contain white space: {text}"));
+    }
+    host_and_port(rest, text).map(drop)
+}
+
 /// The host and port of an `http` URL.
 fn split(text: &str) -> Result<(&str, u16), String> {
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or_else(|| format!("URL scheme must be http or https: {text}"))?;
+    let (scheme, rest) = split_scheme(text)?;
     match scheme {
-        "http" => {}
-        "https" => return Err(format!("{text}: TLS is not built yet; use http")),
-        "unix" | "unixs" => {
-            return Err(format!("{text}: unix sockets are not built yet; use http"));
-        }
-        _ => return Err(format!("URL scheme must be http or https: {text}")),
+        "http" => host_and_port(rest, text),
+        "https" => Err(format!("{text}: TLS is not built yet; use http")),
+        "unix" | "unixs" => Err(format!("{text}: unix sockets are not built yet; use http")),
+        _ => Err(wrong_scheme(text)),
     }
+}
+
+fn split_scheme(text: &str) -> Result<(&str, &str), String> {
+    text.split_once("://").ok_or_else(|| wrong_scheme(text))
+}
+
+fn wrong_scheme(text: &str) -> String {
+    format!("URL scheme must be http or https: {text}")
+}
+
+/// Takes apart what follows the scheme of `text`.
+fn host_and_port<'a>(rest: &'a str, text: &str) -> Result<(&'a str, u16), String> {
     if rest.contains(['/', '?', '#']) {
         return Err(format!("URL must not contain a path: {text}"));
     }
@@ -131,6 +152,35 @@ mod tests {
         ];
         for (text, message) in bad {
             assert_eq!(ListenUrl::parse(text).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn addresses_of_peers_need_a_host_and_a_port() {
+        for good in [
+            "http://a:1",
+            "https://example.com:2380",
+            "http://10.0.0.1:65535",
+            "https://[fe80::1]:2380",
+        ] {
+            assert_eq!(check_peer(good), Ok(()));
+        }
+        for bad in [
+            "",
+            "a:1",
+            "//a:1",
+            "http://a",
+            "http://a:",
+            "http://a:65536",
+            "http://a:x",
+            "http://a:1/",
+            "http://a:1?x",
+            "http://a b:1",
+            "http://fe80::1:2380",
+            "ftp://a:1",
+            "unix://a:1",
+        ] {
+            assert!(check_peer(bad).is_err(), "{bad}");
         }
     }
 

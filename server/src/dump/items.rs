@@ -9,7 +9,7 @@ use store::engine::rocks::RocksEngine;
 use store::layout::{self, Op};
 use store::record::Fields;
 
-use super::{DumpError, add_bytes};
+use super::{DumpError, add_bytes, member};
 use crate::config::DumpStateOptions;
 use crate::logging;
 
@@ -98,6 +98,14 @@ impl<'a, W: Write> Printer<'a, W> {
         if !alarms.is_empty() {
             let alarm = |alarm: &proto::etcd::etcdserverpb::AlarmMember| json!({ "alarm": alarm.alarm().as_str_name(), "member": format!("{:x}", alarm.member_id) });
             fields["alarms"] = alarms.iter().map(alarm).collect();
+        }
+        let members = &summary.members;
+        if !members.is_empty() {
+            fields["member_table"] = json!({
+                "version": members.version(),
+                "members": members.iter().map(member).collect::<Vec<_>>(),
+                "removed": members.removed().map(|id| format!("{id:x}")).collect::<Vec<_>>(),
+            });
         }
         fields
     }

@@ -15,6 +15,7 @@ pub mod kv;
 pub mod maintenance;
 mod offload;
 mod range_stream;
+mod reconfigure;
 mod snapshot;
 pub mod unimplemented;
 mod unread;
@@ -70,6 +71,10 @@ pub struct Options {
     pub temporary_dir: PathBuf,
     /// This member, as clients see it.
     pub member: Member,
+    /// Whether a change of members must leave a quorum that runs.
+    pub is_reconfig_strict: bool,
+    /// How many learners there may be.
+    pub max_learners: u64,
 }
 
 /// Everything that answers on the client port; one for a node, shared by all connections.
@@ -113,6 +118,10 @@ struct Methods {
     compact: GrpcMethod,
     watch: GrpcMethod,
     member_list: GrpcMethod,
+    member_add: GrpcMethod,
+    member_remove: GrpcMethod,
+    member_update: GrpcMethod,
+    member_promote: GrpcMethod,
     alarm: GrpcMethod,
     move_leader: GrpcMethod,
     defragment: GrpcMethod,
@@ -240,6 +249,10 @@ impl Service {
             compact: metrics.grpc("etcdserverpb.KV", "Compact"),
             watch: metrics.grpc("etcdserverpb.Watch", "Watch"),
             member_list: metrics.grpc("etcdserverpb.Cluster", "MemberList"),
+            member_add: metrics.grpc("etcdserverpb.Cluster", "MemberAdd"),
+            member_remove: metrics.grpc("etcdserverpb.Cluster", "MemberRemove"),
+            member_update: metrics.grpc("etcdserverpb.Cluster", "MemberUpdate"),
+            member_promote: metrics.grpc("etcdserverpb.Cluster", "MemberPromote"),
             alarm: metrics.grpc("etcdserverpb.Maintenance", "Alarm"),
             move_leader: metrics.grpc("etcdserverpb.Maintenance", "MoveLeader"),
             defragment: metrics.grpc("etcdserverpb.Maintenance", "Defragment"),
@@ -293,6 +306,21 @@ impl Service {
             "/etcdserverpb.Cluster/MemberList" => {
                 Box::pin(self.unary(&methods.member_list, peer, request, cluster::member_list))
                     .await
+            }
+            "/etcdserverpb.Cluster/MemberAdd" => {
+                Box::pin(self.unary(&methods.member_add, peer, request, cluster::member_add)).await
+            }
+            "/etcdserverpb.Cluster/MemberRemove" => {
+                let method = &methods.member_remove;
+                Box::pin(self.unary(method, peer, request, cluster::member_remove)).await
+            }
+            "/etcdserverpb.Cluster/MemberUpdate" => {
+                let method = &methods.member_update;
+                Box::pin(self.unary(method, peer, request, cluster::member_update)).await
+            }
+            "/etcdserverpb.Cluster/MemberPromote" => {
+                let method = &methods.member_promote;
+                Box::pin(self.unary(method, peer, request, cluster::member_promote)).await
             }
             "/etcdserverpb.Maintenance/Status" => {
                 Box::pin(self.unary(&methods.status, peer, request, maintenance::status)).await

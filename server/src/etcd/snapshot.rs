@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::Frame;
-use proto::etcd::etcdserverpb::{SnapshotRequest, SnapshotResponse};
+use proto::etcd::etcdserverpb::{Member, SnapshotRequest, SnapshotResponse};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use store::StoreError;
@@ -59,17 +59,18 @@ pub(super) async fn snapshot(
     let (pieces, received) = channel(WAITING);
     let node = service.node.clone();
     let folder = service.options.temporary_dir.clone();
-    let member = &service.options.member;
-    let attributes = json!({
-        "id": member.id,
-        "peerURLs": member.peer_urls,
-        "name": member.name,
-        "clientURLs": member.client_urls,
-    });
+    let members = service.members();
+    let removed = node.reader().view().members.removed().collect();
     let options = export::Options {
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
         cluster_version: ETCD_CLUSTER_VERSION.to_owned(),
-        members: vec![(member.id, attributes.to_string())],
+        members: members.iter().map(attributes).collect(),
+        learners: members
+            .iter()
+            .filter(|member| member.is_learner)
+            .map(|member| member.id)
+            .collect(),
+        removed,
         sort_bytes: SORT_BYTES,
     };
     tokio::task::spawn_blocking(move || {
@@ -86,6 +87,25 @@ pub(super) async fn snapshot(
         method: service.methods.snapshot.clone(),
         is_over: false,
     }))))
+}
+
+/// A member as etcd stores it.
+fn attributes(member: &Member) -> (u64, String) {
+    let mut attributes = json!({
+        "id": member.id,
+        "peerURLs": member.peer_urls,
+    });
+    // What is empty is left out.
+    if member.is_learner {
+        attributes["isLearner"] = true.into();
+    }
+    if !member.name.is_empty() {
+        attributes["name"] = member.name.clone().into();
+    }
+    if !member.client_urls.is_empty() {
+        attributes["clientURLs"] = member.client_urls.clone().into();
+    }
+    (member.id, attributes.to_string())
 }
 
 fn make_and_send(

@@ -41,6 +41,10 @@ pub struct Options {
     pub cluster_version: String,
     /// The members: ids and etcd's JSON of their attributes.
     pub members: Vec<(u64, String)>,
+    /// Those of them that do not vote.
+    pub learners: Vec<u64>,
+    /// Who was a member.
+    pub removed: Vec<u64>,
     /// Memory for sorting.
     pub sort_bytes: usize,
 }
@@ -290,18 +294,29 @@ fn own_items(state: &State, options: &Options, bucket: &str) -> BTreeMap<Vec<u8>
                 put(FINISHED_COMPACTION, &revision);
             }
             put(STORAGE_VERSION, options.storage_version.as_bytes());
-            let ids: Vec<_> = options
+            let (learners, voters): (Vec<_>, Vec<_>) = options
                 .members
                 .iter()
-                .map(|(id, _)| id.to_string())
-                .collect();
-            let conf_state = format!(r#"{{"voters":[{}],"auto_leave":false}}"#, ids.join(","));
+                .map(|(id, _)| *id)
+                .partition(|id| options.learners.contains(id));
+            let list = |ids: Vec<u64>| Vec::from_iter(ids.iter().map(u64::to_string)).join(",");
+            let learners = match learners.is_empty() {
+                true => String::new(),
+                false => format!(r#""learners":[{}],"#, list(learners)),
+            };
+            let voters = list(voters);
+            let conf_state = format!(r#"{{"voters":[{voters}],{learners}"auto_leave":false}}"#);
             put(CONF_STATE, conf_state.as_bytes());
         }
         "cluster" => put("clusterVersion", options.cluster_version.as_bytes()),
         "members" => {
             for (id, attributes) in &options.members {
                 put(&format!("{id:x}"), attributes.as_bytes());
+            }
+        }
+        "members_removed" => {
+            for id in &options.removed {
+                put(&format!("{id:x}"), b"removed");
             }
         }
         "alarm" => {

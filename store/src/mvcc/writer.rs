@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use proto::command::member_change::Change as MemberChange;
 use proto::etcd::etcdserverpb::{AlarmRequest, AlarmResponse, ResponseHeader};
 
 use super::range::Source;
 use super::room::Room;
 use super::twin::Twin;
 use crate::alarm::Alarms;
+use crate::answer::{Answer, Refusal};
 use crate::engine::{Batch, Family, StateEngine};
 use crate::history::{Change, ChangeSet, Previous};
 use crate::layout::{self, Op};
+use crate::members::Members;
 use crate::mutant::{self, Mutant};
 use crate::record::{Fields, Record, Tags, Tip};
 
@@ -26,6 +29,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) written_revision: i64,
     pub(crate) compact_revision: i64,
     pub(crate) alarms: &'a mut Arc<Alarms>,
+    pub(crate) members: &'a mut Arc<Members>,
     /// Changes of the command at work; they become one revision.
     pub(crate) changes: Vec<Change>,
     /// The former tips of those changes, in their order, while the command may have to be taken back.
@@ -151,6 +155,20 @@ impl Writer<'_> {
             header: self.header(),
             alarms,
         }
+    }
+
+    /// Carries out a change of the table of members.
+    pub(crate) fn member(&mut self, change: &MemberChange) -> Result<Answer, Refusal> {
+        let mut changed = Members::clone(self.members);
+        if changed.change(change)? {
+            self.batch.put(
+                Family::Meta,
+                |out| out.extend_from_slice(layout::META_MEMBERS),
+                |out| layout::put_members(out, &changed),
+            );
+            *self.members = Arc::new(changed);
+        }
+        Ok(Answer::Members(self.members.list()))
     }
 
     /// Deletes a key; answers its former tip.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use proto::command::command::Op;
-use proto::command::{Batch, Command};
+use proto::command::{Batch, Command, MemberChange};
 use proto::etcd::etcdserverpb::PutRequest;
 use proto::etcd::etcdserverpb::request_op::Request;
 use store::engine::memory::MemoryEngine;
@@ -57,6 +57,14 @@ fn an_unknown_envelope_or_command_stops_the_machine() {
         commands: vec![Command::default()],
         ..good()
     };
+    // A change of members that only a newer version knows is decoded as none.
+    let unknown_change = Batch {
+        commands: vec![Command {
+            op: Some(Op::MemberChange(MemberChange::default())),
+            ..Command::default()
+        }],
+        ..good()
+    };
     let cases = [
         (
             Batch {
@@ -73,6 +81,7 @@ fn an_unknown_envelope_or_command_stops_the_machine() {
             Need::FeatureLevel(FEATURE_LEVEL + 1),
         ),
         (unknown, Need::Command(0)),
+        (unknown_change, Need::Command(0)),
     ];
     for (batch, expected) in cases {
         let (_, mut machine) = machine();

@@ -27,7 +27,9 @@ fn options(sort_bytes: usize) -> export::Options {
     export::Options {
         storage_version: "3.7.0".to_owned(),
         cluster_version: "3.7.0".to_owned(),
-        members: vec![(0xab, r#"{"id":171}"#.to_owned())],
+        members: vec![(0xab, r#"{"id":171}"#.to_owned()), (0xcd, "{}".to_owned())],
+        learners: vec![0xcd],
+        removed: vec![0xef],
         sort_bytes,
     }
 }
@@ -127,9 +129,24 @@ fn a_random_state_comes_back_whole_and_makes_the_same_file_again() {
         history(&copy, view.compact_revision - 1);
 
         let (again, _) = exported(&copy, 1 << 20);
-        for bucket in ["key", "lease", "alarm", "cluster", "members"] {
+        for bucket in [
+            "key",
+            "lease",
+            "alarm",
+            "cluster",
+            "members",
+            "members_removed",
+        ] {
             assert!(items(&again, bucket) == items(&file, bucket), "{bucket}");
         }
+        let meta = items(&file, "meta");
+        let conf_state = meta.iter().find(|(key, _)| key == b"confState").unwrap();
+        assert_eq!(
+            conf_state.1,
+            br#"{"voters":[171],"learners":[205],"auto_leave":false}"#
+        );
+        let removed = (b"ef".to_vec(), b"removed".to_vec());
+        assert_eq!(items(&file, "members_removed"), [removed]);
         let database = &&file[..];
         let status = status::status(&Database::open(database).unwrap(), &mut |_| {}).unwrap();
         assert_eq!(status.total_keys, view.index.len() as u64);

@@ -89,6 +89,7 @@ impl Model {
                 })
             }
             Op::Alarm(_) => panic!("what alarms do is modelled in alarms.rs"),
+            Op::MemberChange(_) => panic!("what becomes of members is modelled in members.rs"),
         };
         if !work.changes.is_empty() {
             // As etcd tells it: what was before a change is what was before its revision.
