@@ -329,6 +329,11 @@ impl Node {
         self.inner.control.status()
     }
 
+    /// Whether this member only learns: it has no vote, and serves little.
+    pub fn is_learner(&self) -> bool {
+        self.inner.core.is_learner()
+    }
+
     /// Has another voter lead; returns once it does.
     pub async fn move_leader(&self, to: u64) -> Result<(), MoveError> {
         self.inner.control.move_leader(to).await

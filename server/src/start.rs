@@ -232,8 +232,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         quota: Quota::new(config.quota_backend_bytes),
         space: Arc::default(),
     });
-    let members = founding.map_or_else(Vec::new, |founding| founding.members);
-    let peers = peers(&config, &data_dir, members, peer_sockets);
+    let founders = founding.map_or_else(Vec::new, |founding| founding.members);
+    let peers = peers(&config, &data_dir, founders.clone(), peer_sockets);
     let (node, log, closed, segment_bytes) = start_node(
         &config,
         files,
@@ -270,7 +270,13 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let own = options.member.clone();
     let service = etcd::Service::new(node.clone(), web, options, stops);
     let shards = Shards::start(config.client_shards)?;
-    publish(&node, &own, config.request_timeout, &shards.handles()[0]);
+    publish(
+        &node,
+        founders,
+        &own,
+        config.request_timeout,
+        &shards.handles()[0],
+    );
     let [clients, http, monitoring] = sockets;
     let listeners = vec![
         serve(clients, service.clone(), &shards, &config, files)?,
@@ -418,6 +424,7 @@ struct Surroundings {
 /// The way to the other members and theirs to this one.
 struct Peers {
     beginning: Beginning,
+    addresses: Arc<Addresses>,
     transport: Arc<dyn Transport>,
     inbound: Arc<Inbound>,
     /// Answers peers on the runtime that it is called on.
@@ -456,12 +463,12 @@ fn peers(
         (cluster_id, member_id),
         inbound.clone(),
         addresses.clone(),
-        Box::new(|_| false),
     ));
     let patience = config.election_timeout;
     Peers {
         beginning,
-        transport: Arc::new(Grpc::new(speaker, addresses, Arc::new(Tcp))),
+        transport: Arc::new(Grpc::new(speaker, addresses.clone(), Arc::new(Tcp))),
+        addresses,
         inbound,
         listen: Box::new(move || {
             let options = listen::Options {
@@ -470,7 +477,7 @@ fn peers(
                 keepalive_timeout: patience,
                 ..listen::Options::default()
             };
-            let here = [tokio::runtime::Handle::current()];
+            let here = [Handle::current()];
             let listeners = Listeners::start(sockets, Plain, service, &here, options)?;
             // They end with the runtime.
             tokio::spawn(async move {
@@ -576,6 +583,13 @@ fn start_node(
         beginning: peers.beginning,
         transport: peers.transport,
         inbound: peers.inbound,
+        on_members: Box::new(move |members| {
+            // An old cluster has none in its table: what it was told at the start counts then.
+            if !members.is_empty() {
+                peers.addresses.set(members.list());
+                peers.addresses.set_removed(members.removed());
+            }
+        }),
         term,
         election_timeout: config.election_timeout,
         heartbeat: config.heartbeat_interval,
@@ -681,13 +695,19 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
 
 /// Has the table of members tell of this one. The first try is waited for, so that who connects finds it told; if that
 /// fails, others follow while the node serves.
-fn publish(node: &Node, own: &Member, timeout: Duration, runtime: &Handle) {
+fn publish(node: &Node, founders: Vec<Member>, own: &Member, timeout: Duration, runtime: &Handle) {
     let (first, tried) = std::sync::mpsc::channel();
     let (node, own) = (node.clone(), own.clone());
+    // The settings may be of another start than the first.
+    let founders = if founders.iter().any(|founder| founder.id == own.id) {
+        founders
+    } else {
+        vec![own.clone()]
+    };
     runtime.spawn(async move {
         loop {
             let call = Call::new(timeout);
-            let published = members::publish(&node, &call, vec![own.clone()], own.clone()).await;
+            let published = members::publish(&node, &call, founders.clone(), own.clone()).await;
             // Nobody waits for the later tries.
             let _ = first.send(());
             match published {

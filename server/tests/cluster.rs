@@ -278,6 +278,99 @@ async fn leadership_is_moved_by_the_real_etcdctl() {
     cluster.agree().await;
 }
 
+/// Runs etcdctl until it succeeds.
+fn insist(endpoint: &str, arguments: &[&str]) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = Command::new(node::etcdctl())
+            .args(["--endpoints", endpoint])
+            .args(arguments)
+            .output()
+            .unwrap();
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap();
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(Instant::now() < deadline, "{arguments:?}: {text}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[tokio::test]
+async fn members_come_and_go_with_the_real_etcdctl() {
+    let mut cluster = Cluster::start();
+    for number in 0..50 {
+        cluster.put(0, &format!("key-{number}"), "value").await;
+    }
+    let leader = cluster.leader().await;
+    let endpoint = cluster.node(leader).endpoint.clone();
+    let peer = format!("http://127.0.0.1:{}", node::free_port());
+    let url = format!("--peer-urls={peer}");
+    // In the first five seconds of a cluster it is refused, as in etcd.
+    let added = insist(&endpoint, &["member", "add", "d", "--learner", &url]);
+    assert!(added.contains("added as learner"), "{added}");
+    let id = added.split_whitespace().nth(1).unwrap().to_owned();
+
+    let mut members: Vec<_> = NAMES
+        .iter()
+        .zip(&cluster.peers)
+        .map(|(name, url)| format!("{name}={url}"))
+        .collect();
+    members.push(format!("d={peer}"));
+    let flags = [
+        "--name=d",
+        "--initial-cluster-state=existing",
+        "--listen-peer-urls",
+        &peer,
+        "--initial-advertise-peer-urls",
+        &peer,
+        "--initial-cluster",
+        &members.join(","),
+    ];
+    let folder = cluster.folder.path().join("d");
+    let mut fourth = Node::launch(&[], &folder, &flags);
+    fourth.wait_for_log("ready to serve client requests");
+    let client = client::connect(fourth.endpoint.clone()).await.unwrap();
+    let error = client.get("key-0").await.unwrap_err();
+    assert!(
+        error.to_string().contains("not supported for learner"),
+        "{error}"
+    );
+    let list = client.list("key-49", serializable()).await.unwrap();
+    assert_eq!(list.kvs.len(), 1, "it has what was written before it came");
+
+    insist(&endpoint, &["member", "promote", &id]);
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = client.put("from-d", "value").await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    // The leader goes, and tells why it ends.
+    let leader = cluster.leader().await;
+    let status = cluster.status(leader).await;
+    let id = format!("{:x}", status.header.unwrap().member_id);
+    insist(&endpoint, &["member", "remove", &id]);
+    let removed = cluster.nodes[leader].take().unwrap();
+    let (code, log) = removed.wait();
+    assert_eq!(code, Some(1));
+    assert!(
+        log.join("\n")
+            .contains("this member was removed from the cluster")
+    );
+    let found = client.get("from-d").await.unwrap();
+    assert!(found.is_some());
+    cluster
+        .put((leader + 1) % NAMES.len(), "after", "value")
+        .await;
+    let list = insist(&fourth.endpoint, &["member", "list"]);
+    assert_eq!(list.lines().count(), 3, "{list}");
+    // With its old data it stays outside.
+    let again = cluster.launch(leader);
+    let (code, _) = again.wait();
+    assert_eq!(code, Some(1));
+}
+
 #[test]
 fn a_peer_of_another_cluster_is_refused_and_logged_once() {
     let mut cluster = Cluster::start();

@@ -209,16 +209,23 @@ fn learners_are_limited_and_voters_need_a_quorum_that_runs() {
 
 /// Nothing tells yet how far a learner is, so that it is taken for one that is ready.
 #[test]
-fn a_learner_is_promoted_and_then_counts_as_a_voter() {
+fn one_that_never_ran_is_not_promoted_and_counts_as_down() {
     let (_folder, _data, node) = start(&[]);
     etcdctl(&node, &[&ADD[..], &["--learner"]].concat()).unwrap();
     let member = learner(&node).unwrap();
-    etcdctl(&node, &["member", "promote", &id(&member)]).unwrap();
-    assert_eq!(learner(&node), None);
-    // It never ran: of three voters one would.
+    assert_eq!(
+        refusal(&node, &["member", "promote", &id(&member)]),
+        "etcdserver: can only promote a learner member which is in sync with leader"
+    );
+    etcdctl(&node, &["member", "remove", &id(&member)]).unwrap();
+    // One alone may grow, but of three voters only one would run.
+    let second = ["member", "add", "second", "--peer-urls=http://127.0.0.1:4"];
+    etcdctl(&node, &second).unwrap();
     let third = ["member", "add", "third", "--peer-urls=http://127.0.0.1:5"];
     assert_eq!(
         refusal(&node, &third),
         "etcdserver: re-configuration failed due to not enough started members"
     );
+    // And until it runs it has no say.
+    etcdctl(&node, &["put", "key", "value"]).unwrap();
 }

@@ -127,6 +127,11 @@ pub const TOO_MANY_REQUESTS: Status =
 /// The lease does not exist.
 pub const LEASE_NOT_FOUND: Status =
     Status::fixed(Code::NotFound, "etcdserver: requested lease not found");
+/// A member that only learns answers nothing that must be new.
+pub const NOT_FOR_LEARNER: Status = Status::fixed(
+    Code::FailedPrecondition,
+    "etcdserver: rpc not supported for learner",
+);
 /// Only the leader gives leadership away.
 pub const NOT_LEADER: Status = Status::fixed(Code::FailedPrecondition, "etcdserver: not leader");
 /// Only a voter takes it.

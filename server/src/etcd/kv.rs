@@ -333,8 +333,11 @@ async fn read_point(
     service: &Service,
     context: &Context,
     is_serializable: bool,
-) -> Result<Arc<View>, CallError> {
+) -> Result<Arc<View>, Status> {
     if !is_serializable {
+        if service.node.is_learner() {
+            return Err(error::NOT_FOR_LEARNER);
+        }
         service.node.read_barrier(&context.call).await?;
     }
     Ok(service.node.reader().view())

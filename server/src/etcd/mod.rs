@@ -96,6 +96,16 @@ pub struct Service {
     methods: Methods,
 }
 
+/// What a member that only learns answers; of the reads, those that need not be new.
+const LEARNERS: [&str; 6] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+];
+
 /// Hashes that may run at once; more would only take the disk from everybody else.
 const HASHES: usize = 1;
 
@@ -286,6 +296,9 @@ impl Service {
             let mut response = Response::new(Body::Empty);
             *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
             return response;
+        }
+        if self.node.is_learner() && !LEARNERS.contains(&request.uri().path()) {
+            return codec::refuse(&error::NOT_FOR_LEARNER);
         }
         let methods = &self.methods;
         // What is rare, or has a large future, is boxed: the task of every stream is as large as the largest arm.

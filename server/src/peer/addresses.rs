@@ -1,6 +1,6 @@
 //! Where each member is reached: as told at the first start, then as the cluster has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::RwLock;
 use proto::etcd::etcdserverpb::Member;
@@ -9,6 +9,7 @@ use proto::etcd::etcdserverpb::Member;
 #[derive(Default)]
 pub struct Addresses {
     members: RwLock<BTreeMap<u64, Member>>,
+    removed: RwLock<BTreeSet<u64>>,
 }
 
 impl Addresses {
@@ -25,6 +26,16 @@ impl Addresses {
             .into_iter()
             .map(|member| (member.id, member))
             .collect();
+    }
+
+    /// Remembers those that were removed.
+    pub fn set_removed(&self, removed: impl IntoIterator<Item = u64>) {
+        *self.removed.write() = removed.into_iter().collect();
+    }
+
+    /// Whether a member was removed.
+    pub fn has_removed(&self, member: u64) -> bool {
+        self.removed.read().contains(&member)
     }
 
     /// The peer addresses of a member; none if it is not known.

@@ -49,7 +49,6 @@ struct Answering {
     member_id: u64,
     inbound: Arc<Inbound>,
     addresses: Arc<Addresses>,
-    is_removed: Box<dyn Fn(u64) -> bool + Send + Sync>,
     /// Those that were refused and logged.
     strangers: Mutex<BTreeSet<(String, u64)>>,
 }
@@ -60,14 +59,12 @@ impl PeerService {
         (cluster_id, member_id): (u64, u64),
         inbound: Arc<Inbound>,
         addresses: Arc<Addresses>,
-        is_removed: Box<dyn Fn(u64) -> bool + Send + Sync>,
     ) -> Self {
         let answering = Answering {
             cluster_id,
             member_id,
             inbound,
             addresses,
-            is_removed,
             strangers: Mutex::default(),
         };
         Self {
@@ -114,7 +111,7 @@ impl Answering {
                 "it means member {to:x}, and this is member {:x}",
                 self.member_id
             ))
-        } else if (self.is_removed)(from) {
+        } else if self.addresses.has_removed(from) {
             Some(format!("member {from:x} was removed from the cluster"))
         } else {
             None

@@ -125,6 +125,19 @@ impl Core {
         (leader != 0 && !self.is_cut_off.load(Ordering::Acquire)).then_some(leader)
     }
 
+    /// Whether the table of members says that this one only learns.
+    pub(crate) fn is_learner(&self) -> bool {
+        let members = &self.reader.view().members;
+        members
+            .get(self.member_id)
+            .is_some_and(|member| member.is_learner)
+    }
+
+    /// Whether the node has ended or cannot go on.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopped.borrow() || self.failure.borrow().is_some()
+    }
+
     /// Says whether this member and its leader, or this leader and a quorum, hear of each other; answers whether that is
     /// news.
     pub(crate) fn set_cut_off(&self, is_cut_off: bool) -> bool {

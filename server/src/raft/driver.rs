@@ -1,6 +1,6 @@
 //! Starts a node's consensus, keeps its log short, and stops it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,8 +9,9 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{AsyncRuntime, Instant as _, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
 use store::log::{Log, Worker};
-use store::{Machine, StateEngine, StoreError};
+use store::{Machine, Members, StateEngine, StoreError};
 
 use super::apply::{ApplyWorker, Jobs};
 use super::core::Parts;
@@ -19,12 +20,12 @@ use super::inbound::Local;
 use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
-use super::{Core, RaftOf, proposer, reads};
+use super::{Core, RaftOf, membership, proposer, reads};
 use crate::admission::Admission;
 use crate::auto_compact::{self, Retention};
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
-use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus};
+use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus, PeerStatus};
 use crate::peer::{Inbound, Transport};
 use crate::sweep::{self, SweepWorker};
 use crate::watch::Hub;
@@ -62,6 +63,8 @@ pub struct NodeOptions {
     pub transport: Arc<dyn Transport>,
     /// Where they get their answers from, once there are any.
     pub inbound: Arc<Inbound>,
+    /// Told of the table of members at the start and whenever it has changed.
+    pub on_members: Box<dyn Fn(&Members) + Send + Sync>,
     /// The raft term, shared with whoever writes response headers.
     pub term: Arc<AtomicU64>,
     /// An election starts after 1.0 to 1.2 times this without a leader.
@@ -162,6 +165,8 @@ struct Driver<R: AsyncRuntime> {
     keep_log_bytes: u64,
     /// How long without a leader is too long.
     patience: Duration,
+    on_members: Box<dyn Fn(&Members) + Send + Sync>,
+    connections: Mutex<BTreeMap<u64, Duration>>,
     leader_changes: AtomicU64,
     stopping: AtomicBool,
 }
@@ -236,6 +241,8 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         flush_log_bytes: options.flush_log_bytes,
         keep_log_bytes: options.keep_log_bytes,
         patience: options.election_timeout * ELECTIONS_WAITED,
+        on_members: options.on_members,
+        connections: Mutex::default(),
         leader_changes: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     });
@@ -248,11 +255,12 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         patience,
     )));
     drop(R::spawn(reads::run::<R>(
-        raft,
+        raft.clone(),
         core.clone(),
         transport,
         patience,
     )));
+    drop(R::spawn(membership::run::<R>(raft.clone(), core.clone())));
     drop(R::spawn(follow_metrics(driver.clone())));
     drop(R::spawn(look_after(driver.clone())));
 
@@ -438,11 +446,14 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 /// Flushes when the log has grown, drops log that nobody needs, and ends calls whose time is up.
 async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     let mut asked: u64 = 0;
+    let mut told = None;
     let mut leadership = (driver.core.leader(), driver.core.clock.now());
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
         driver.core.expire();
         driver.give_up(&mut leadership);
+        driver.tell_members(&mut told);
+        driver.note_connections();
         driver.core.reader.expire_pages(driver.core.clock.now());
         // Writes hear of a failed sync from their callbacks; a sync of the log's own has none.
         if let Some(error) = driver.log.failure() {
@@ -520,6 +531,44 @@ impl<R: AsyncRuntime> Driver<R> {
         }
     }
 
+    /// Tells of the table of members when it has changed, and ends a member that is not in it any more.
+    fn tell_members(&self, told: &mut Option<u64>) {
+        let members = self.core.reader.view().members.clone();
+        if *told == Some(members.version()) {
+            return;
+        }
+        *told = Some(members.version());
+        (self.on_members)(&members);
+        if members.is_removed(self.core.member_id) && !self.core.is_leader() {
+            self.core.stop_for(
+                "this member was removed from the cluster; its data folder is of no use any more. To have it join \
+                 again, add it as a new member (etcdctl member add) and start it with an empty data folder and \
+                 --initial-cluster-state=existing"
+                    .to_owned(),
+            );
+        } else if members.is_removed(self.core.member_id) {
+            // First somebody else must lead; then it is looked at again.
+            *told = None;
+        }
+    }
+
+    /// Since when each peer answers this leader's heartbeats.
+    fn note_connections(&self) {
+        let now = self.core.clock.now();
+        let receiver = self.raft.metrics();
+        let metrics = receiver.borrow_watched();
+        let mut connections = self.connections.lock();
+        let heartbeats = metrics.heartbeat.as_ref();
+        connections.retain(|id, _| heartbeats.is_some_and(|all| all.contains_key(id)));
+        for (&id, answered) in heartbeats.into_iter().flatten() {
+            if answered.is_some_and(|at| at.elapsed() < self.patience) {
+                connections.entry(id).or_insert(now);
+            } else {
+                connections.remove(&id);
+            }
+        }
+    }
+
     /// The last entry before the stretch of log that is kept, if it can go.
     fn purgeable(&self, flushed: u64) -> Option<u64> {
         let first = self.log.last_purged().map_or(0, |id| id.index + 1);
@@ -542,7 +591,7 @@ impl<R: AsyncRuntime> Driver<R> {
 }
 
 /// Has another member lead, if this one does.
-async fn hand_over<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) {
+pub(super) async fn hand_over<R: AsyncRuntime>(raft: &RaftOf<R>, core: &Core) {
     let to = {
         let receiver = raft.metrics();
         let metrics = receiver.borrow_watched();
@@ -596,11 +645,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             leader: self.core.leader().unwrap_or(0),
             is_leader: metrics.state == ServerState::Leader && self.core.is_leader(),
             has_leader: self.core.leader().is_some(),
-            is_learner: metrics
-                .membership_config
-                .membership()
-                .learner_ids()
-                .any(|id| id == member_id),
+            is_learner: self.core.is_learner(),
             term: metrics.current_term,
             last_index: metrics.last_log_index.unwrap_or(0),
             committed_index: self
@@ -614,6 +659,34 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             pending_proposals: self.core.pending_commands(),
             applied_commands: self.core.applied_commands(),
         }
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        let now = self.core.clock.now();
+        let receiver = self.raft.metrics();
+        let metrics = receiver.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return Vec::new();
+        }
+        let connections = self.connections.lock();
+        let matched = |id: &u64| {
+            let replicated = metrics.replication.as_ref()?.get(id)?;
+            Some(replicated.as_ref()?.index)
+        };
+        // Raft follows the table: who has just been added is not in its configuration yet.
+        let members = self.core.reader.view().members.clone();
+        let others = members.iter().map(|member| member.id);
+        others
+            .filter(|id| *id != self.core.member_id)
+            .map(|id| PeerStatus {
+                id,
+                is_connected: connections.contains_key(&id),
+                connected_for: connections
+                    .get(&id)
+                    .map_or(Duration::ZERO, |&since| now.saturating_sub(since)),
+                matched_index: matched(&id).unwrap_or(0),
+            })
+            .collect()
     }
 
     fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>> {

@@ -4,6 +4,7 @@
 //! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
 //! - `proposer`, `reads`: batch what waits into entries and read points; `forward`: takes batches to the leader.
 //! - `network`, `inbound`: what this member asks of its peers, and what it answers; `wire`: the messages.
+//! - `membership`: has raft's configuration follow the table of members.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
@@ -16,6 +17,7 @@ mod flush;
 mod forward;
 mod inbound;
 mod log_storage;
+mod membership;
 mod network;
 mod proposer;
 mod reads;
