@@ -1,0 +1,30 @@
+//! After each fault: everybody answers, and everybody holds the same, soon.
+
+use super::{Findings, seconds};
+use crate::cluster::history::History;
+
+/// From the healing to the same hash on all.
+const LIMIT_NS: u64 = 5_000_000_000;
+
+pub(super) fn check(history: &History, findings: &mut Findings) {
+    for fault in &history.faults {
+        let when = format!("{} at {:.1} s", fault.kind, seconds(fault.begin));
+        if let Some(damage) = &fault.damage {
+            findings.add("converge", format!("after {when}: {damage}"));
+        } else if let Some(converged) = fault.converged {
+            let took = converged.saturating_sub(fault.end);
+            if took > LIMIT_NS {
+                let took = seconds(took);
+                findings.add(
+                    "converge",
+                    format!("{took:.1} s from the end of {when} to one hash on all"),
+                );
+            }
+        }
+    }
+    let revisions = &history.ending.revisions;
+    if revisions.windows(2).any(|pair| pair[0] != pair[1]) {
+        let text = format!("nobody asks any more, and members answer at revisions {revisions:?}");
+        findings.add("converge", text);
+    }
+}

@@ -1,0 +1,1 @@
+//! Histories made by hand, each with one thing wrong.
