@@ -106,10 +106,13 @@ impl Args {
         Ok(())
     }
 
+    fn binary(&self) -> &Path {
+        Path::new(self.text("binary").unwrap_or("target/release/holdfast"))
+    }
+
     fn conditions(&self) -> anyhow::Result<Conditions> {
-        let binary = self.text("binary").unwrap_or("target/release/holdfast");
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let mut conditions = Conditions::new(Path::new(binary), now.as_secs())?;
+        let mut conditions = Conditions::new(self.binary(), now.as_secs())?;
         self.set("seed", &mut conditions.seed)?;
         self.set("nodes", &mut conditions.nodes)?;
         self.set("seconds", &mut conditions.seconds)?;
@@ -168,7 +171,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
         "replay" => replay(&args),
         "check" => check(&args),
         "report" => report(&args),
-        "list" => list(),
+        "list" => list(&args),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(true)
@@ -188,7 +191,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
 
 fn run_one(args: &Args) -> anyhow::Result<bool> {
     let mut conditions = args.conditions()?;
-    let kinds = fault::parse(args.text("faults").unwrap_or("none"))?;
+    let kinds = fault::parse(args.text("faults").unwrap_or("none"), &conditions.binary)?;
     conditions.faults = kinds.iter().map(|kind| kind.name.to_owned()).collect();
     make(&conditions, &args.folder(&conditions))
 }
@@ -274,7 +277,8 @@ fn report(args: &Args) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn list() -> anyhow::Result<bool> {
+fn list(args: &Args) -> anyhow::Result<bool> {
+    let binary = args.binary();
     println!("workloads");
     for (name, _) in workload::KINDS {
         println!("  {name}");
@@ -282,7 +286,7 @@ fn list() -> anyhow::Result<bool> {
     println!("faults");
     for kind in fault::KINDS {
         let missing =
-            fault::missing(kind).map_or(String::new(), |why| format!(" (not here: {why})"));
+            fault::missing(kind, binary).map_or(String::new(), |why| format!(" (not here: {why})"));
         println!("  {:<16} {}{missing}", kind.name, kind.about);
     }
     Ok(true)

@@ -1,6 +1,6 @@
 //! The cluster itself: all members with their network and disks, made, started and looked after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
+use super::fault::{self, Kind};
 use super::network::Network;
 use super::node::{Membership, Node, Setup, name};
 use super::world::World;
@@ -21,6 +22,8 @@ const DISK_BYTES: u64 = 700 << 20;
 pub(crate) struct Shape {
     pub(crate) binary: PathBuf,
     pub(crate) folder: PathBuf,
+    /// What is going to be broken.
+    pub(crate) faults: Vec<&'static Kind>,
     /// Members at first.
     pub(crate) members: usize,
     /// Places for members that join later.
@@ -30,7 +33,6 @@ pub(crate) struct Shape {
     /// Whether the data of each is on a file system of its own.
     pub(crate) has_disks: bool,
     pub(crate) flags: Vec<String>,
-    pub(crate) environment: Vec<(String, String)>,
     /// For one answer.
     pub(crate) timeout: Duration,
 }
@@ -46,6 +48,8 @@ pub(crate) struct Cluster {
     /// What went wrong that is nobody's intent.
     pub(crate) alarming: Vec<String>,
     first: Membership,
+    /// Of those that joined later.
+    joined: BTreeMap<usize, Membership>,
 }
 
 impl Cluster {
@@ -81,7 +85,7 @@ impl Cluster {
                 client_url,
                 peer_url,
                 flags: shape.flags.clone(),
-                environment: shape.environment.clone(),
+                environment: fault::environment(&shape.faults, &shape.folder.join(name(index))),
             };
             nodes.push(Node::new(index, setup, Arc::clone(&world.lives[index])));
         }
@@ -95,6 +99,7 @@ impl Cluster {
                 initial_cluster: String::new(),
                 state: "new",
             },
+            joined: BTreeMap::new(),
         };
         let all: Vec<usize> = (0..shape.members).collect();
         cluster.first.initial_cluster = cluster.initial_cluster(&all);
@@ -110,10 +115,19 @@ impl Cluster {
         pairs.join(",")
     }
 
-    /// Starts a member as one of the first. What is in its data folder counts for more.
+    /// Starts a member as what it became last. What is in its data folder counts for more.
     pub(crate) fn start(&mut self, node: usize) -> anyhow::Result<()> {
-        let first = self.first.clone();
-        self.nodes[node].start(&first)
+        let joined = self.joined.get(&node).unwrap_or(&self.first).clone();
+        self.nodes[node].start(&joined)
+    }
+
+    /// From now on it starts as one that joins a cluster of these.
+    pub(crate) fn joins(&mut self, node: usize, members: &[usize]) {
+        let membership = Membership {
+            initial_cluster: self.initial_cluster(members),
+            state: "existing",
+        };
+        self.joined.insert(node, membership);
     }
 
     /// The network, for faults that need one.

@@ -165,27 +165,35 @@ impl Network {
         Ok(cuts.iter().copied().zip(counts).collect())
     }
 
-    /// Lets a member send no faster than that, from a queue of a second at most.
-    pub(crate) fn slow_down(&self, node: usize, bits_per_second: u32) -> anyhow::Result<()> {
-        let name = self.namespace(node);
-        run(&format!(
-            "tc -n {name} qdisc add dev eth0 root tbf rate {bits_per_second}bit burst 3000 latency 1000ms"
-        ))
-        .map(drop)
+    /// Makes what a member sends slow: late where the kernel can do that, else through a narrow link, before which
+    /// packets wait. Returns which.
+    pub(crate) fn slow_down(&self, node: usize) -> anyhow::Result<&'static str> {
+        let add = format!("tc -n {} qdisc add dev eth0 root", self.namespace(node));
+        if run(&format!("{add} netem delay 60ms 30ms limit 5000")).is_ok() {
+            return Ok("60 ms later, give or take 30");
+        }
+        run(&format!("{add} tbf rate 200kbit burst 2000 latency 800ms"))?;
+        Ok("at 200 kbit/s")
     }
 
     /// Ends [`slow_down`](Network::slow_down), and tells how many packets had to wait.
     pub(crate) fn speed_up(&self, node: usize) -> anyhow::Result<u64> {
         let name = self.namespace(node);
         let said = run(&format!("tc -n {name} -s qdisc show dev eth0"))?;
-        let delayed = said.split_once("overlimits ").and_then(|(_, rest)| {
+        run(&format!("tc -n {name} qdisc del dev eth0 root"))?;
+        // netem delays every packet; the other counts those that it held back.
+        let counter = if said.contains("netem") {
+            " bytes "
+        } else {
+            "overlimits "
+        };
+        let count = said.split_once(counter).and_then(|(_, rest)| {
             rest.split(|c: char| !c.is_ascii_digit())
                 .next()?
                 .parse()
                 .ok()
         });
-        run(&format!("tc -n {name} qdisc del dev eth0 root"))?;
-        delayed.context("tc tells no counter `overlimits`")
+        count.with_context(|| format!("tc tells no counter `{counter}`"))
     }
 
     /// Removes whatever exists under this number, processes included.

@@ -151,19 +151,19 @@ pub(crate) const CONDITIONS: &str = "run.json";
 pub(crate) const VERDICT: &str = "verdict.json";
 
 async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result<History> {
-    let kinds = fault::parse(&conditions.faults.join(","))?;
+    let kinds = fault::parse(&conditions.faults.join(","), &conditions.binary)?;
     let kind: workload::Kind = conditions.workload.parse().map_err(anyhow::Error::msg)?;
     let binary = std::fs::canonicalize(&conditions.binary)
         .with_context(|| format!("there is no {}", conditions.binary.display()))?;
     let shape = Shape {
         binary,
         folder: std::fs::canonicalize(folder)?,
+        faults: kinds.clone(),
         members: conditions.nodes,
         spares: usize::from(kinds.iter().any(|kind| kind.needs.contains(&Need::Spare))),
         has_network: conditions.has_network,
         has_disks: kinds.iter().any(|kind| kind.needs.contains(&Need::Disk)),
         flags: conditions.flags.clone(),
-        environment: Vec::new(),
         timeout: Duration::from_millis(conditions.timeout_ms),
     };
     let (mut cluster, world) = Cluster::new(&shape)?;

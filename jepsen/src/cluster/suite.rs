@@ -55,7 +55,7 @@ pub(crate) fn suite(
     minutes: u64,
     folder: &Path,
 ) -> anyhow::Result<bool> {
-    let kinds = fault::parse(faults)?;
+    let kinds = fault::parse(faults, &base.binary)?;
     let items = plan(&kinds, minutes);
     let since = Instant::now();
     let mut entries = Vec::new();

@@ -3,14 +3,19 @@
 //! A fault counts only with its proof: packets counted as dropped, a process seen as stopped, an end by signal 9. One
 //! that could not be brought about is recorded with the reason, and then the run is no pass.
 
+mod clock;
+mod disk;
 mod kill;
+mod membership;
 mod partition;
+mod power;
+mod slow;
 mod stop;
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -40,6 +45,10 @@ pub(crate) enum Need {
     Disk,
     /// A place for one more member.
     Spare,
+    /// System calls that fail when they are told to.
+    Trace,
+    /// A wall clock that goes as it is told.
+    FakeTime,
 }
 
 /// One kind of fault.
@@ -57,6 +66,11 @@ enum What {
     Kill(kill::Whom),
     Stop(stop::Whom),
     Cut(partition::Form),
+    Slow,
+    Power(power::Whom),
+    Disk(disk::Trouble),
+    Members(membership::Change),
+    Clock,
 }
 
 const fn kind(name: &'static str, what: What, needs: &'static [Need], about: &'static str) -> Kind {
@@ -69,6 +83,7 @@ const fn kind(name: &'static str, what: What, needs: &'static [Need], about: &'s
 }
 
 const NET: &[Need] = &[Need::Network];
+const DISK: &[Need] = &[Need::Disk];
 
 /// All kinds.
 pub(crate) const KINDS: &[Kind] = &[
@@ -149,6 +164,72 @@ pub(crate) const KINDS: &[Kind] = &[
         What::Cut(partition::Form::Loss),
         NET,
         "between all members 10 to 40 % of the packets are lost",
+    ),
+    kind(
+        "slow",
+        What::Slow,
+        NET,
+        "members send through a narrow or slow link",
+    ),
+    kind(
+        "power-one",
+        What::Power(power::Whom::One),
+        DISK,
+        "a power cut of one member: what it had not synced is gone",
+    ),
+    kind(
+        "power-all",
+        What::Power(power::Whom::All),
+        DISK,
+        "a power cut of all members at once",
+    ),
+    kind(
+        "part-power",
+        What::Power(power::Whom::MajorityAtHeal),
+        &[Need::Disk, Need::Network],
+        "the leader is cut off; when it is let in, the power of all others fails",
+    ),
+    kind(
+        "disk-full",
+        What::Disk(disk::Trouble::Full),
+        DISK,
+        "not a byte is left on the disk of a member, then there is space again",
+    ),
+    kind(
+        "disk-error",
+        What::Disk(disk::Trouble::Error),
+        &[Need::Trace],
+        "every sync of a member fails with EIO",
+    ),
+    kind(
+        "disk-slow",
+        What::Disk(disk::Trouble::Slow),
+        &[Need::Trace],
+        "every sync of a member takes 200 ms longer",
+    ),
+    kind(
+        "member-replace",
+        What::Members(membership::Change::Replace),
+        &[],
+        "a follower loses its disk and comes back as a new member",
+    ),
+    kind(
+        "member-grow",
+        What::Members(membership::Change::Grow),
+        &[Need::Spare],
+        "one more member joins and is removed again",
+    ),
+    kind(
+        "move-leader",
+        What::Members(membership::Change::MoveLeader),
+        &[],
+        "the leader is asked to hand over, again and again",
+    ),
+    kind(
+        "clock",
+        What::Clock,
+        &[Need::FakeTime],
+        "the wall clocks of members jump by up to an hour, there and back",
     ),
 ];
 
@@ -237,6 +318,11 @@ impl Nemesis {
             What::Kill(whom) => self.kill(whom, leader, duration).await,
             What::Stop(whom) => self.stop(whom, leader, duration).await,
             What::Cut(form) => self.cut(form, leader, duration).await,
+            What::Slow => self.slow(duration).await,
+            What::Power(whom) => self.power(whom, leader, duration).await,
+            What::Disk(trouble) => self.disk(trouble, leader, duration).await,
+            What::Members(change) => self.change_members(change, leader, duration).await,
+            What::Clock => self.clock(duration).await,
         }
     }
 
@@ -357,35 +443,49 @@ async fn last(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Whether this machine can have it, or why not.
-pub(crate) fn missing(kind: &Kind) -> Option<String> {
+/// Why this kind of fault cannot be had on this machine and with this server, if it cannot.
+pub(crate) fn missing(kind: &Kind, binary: &Path) -> Option<String> {
     kind.needs.iter().find_map(|need| match need {
         Need::Network => super::network::impossible(),
-        Need::Disk => crate::power::impossible(),
+        Need::Disk => {
+            // It mounts a disk to find out.
+            static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+            ANSWER.get_or_init(crate::power::impossible).clone()
+        }
         Need::Spare => None,
+        Need::Trace => disk::impossible(),
+        Need::FakeTime => clock::impossible(binary),
     })
 }
 
-/// The kinds by name, as `a,b,c`; `all` for all that this machine can have.
-pub(crate) fn parse(list: &str) -> anyhow::Result<Vec<&'static Kind>> {
-    if list == "none" || list.is_empty() {
-        return Ok(Vec::new());
-    }
-    if list == "all" {
-        return Ok(KINDS
-            .iter()
-            .filter(|kind| missing(kind).is_none())
-            .collect());
+/// The kinds by name, as `a,b,c`; `all` for all that can be had.
+pub(crate) fn parse(list: &str, binary: &Path) -> anyhow::Result<Vec<&'static Kind>> {
+    match list {
+        "none" | "" => return Ok(Vec::new()),
+        "all" => {
+            let all = KINDS.iter().filter(|kind| missing(kind, binary).is_none());
+            return Ok(all.collect());
+        }
+        _ => {}
     }
     list.split(',')
         .map(|name| {
-            let kind = find(name)
-                .map_err(anyhow::Error::msg)
-                .with_context(|| format!("`{name}`"))?;
-            match missing(kind) {
+            let kind = find(name).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+            match missing(kind, binary) {
                 None => Ok(kind),
-                Some(why) => anyhow::bail!("{name} cannot be done here: {why}"),
+                Some(why) => anyhow::bail!("{name} cannot be had: {why}"),
             }
         })
         .collect()
+}
+
+/// What members must be started with, so that these can be had.
+pub(crate) fn environment(kinds: &[&Kind], folder: &Path) -> Vec<(String, String)> {
+    if kinds
+        .iter()
+        .any(|kind| kind.needs.contains(&Need::FakeTime))
+    {
+        return clock::environment(folder);
+    }
+    Vec::new()
 }
