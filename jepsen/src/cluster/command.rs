@@ -191,7 +191,11 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
 
 fn run_one(args: &Args) -> anyhow::Result<bool> {
     let mut conditions = args.conditions()?;
-    let kinds = fault::parse(args.text("faults").unwrap_or("none"), &conditions.binary)?;
+    let kinds = fault::parse(
+        args.text("faults").unwrap_or("none"),
+        &conditions.binary,
+        conditions.nodes,
+    )?;
     conditions.faults = kinds.iter().map(|kind| kind.name.to_owned()).collect();
     make(&conditions, &args.folder(&conditions))
 }
@@ -279,14 +283,16 @@ fn report(args: &Args) -> anyhow::Result<bool> {
 
 fn list(args: &Args) -> anyhow::Result<bool> {
     let binary = args.binary();
+    let mut members = 3;
+    args.set("nodes", &mut members)?;
     println!("workloads");
     for (name, _) in workload::KINDS {
         println!("  {name}");
     }
     println!("faults");
     for kind in fault::KINDS {
-        let missing =
-            fault::missing(kind, binary).map_or(String::new(), |why| format!(" (not here: {why})"));
+        let missing = fault::missing(kind, binary, members)
+            .map_or(String::new(), |why| format!(" (not here: {why})"));
         println!("  {:<16} {}{missing}", kind.name, kind.about);
     }
     Ok(true)

@@ -151,7 +151,11 @@ pub(crate) const CONDITIONS: &str = "run.json";
 pub(crate) const VERDICT: &str = "verdict.json";
 
 async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result<History> {
-    let kinds = fault::parse(&conditions.faults.join(","), &conditions.binary)?;
+    let kinds = fault::parse(
+        &conditions.faults.join(","),
+        &conditions.binary,
+        conditions.nodes,
+    )?;
     let kind: workload::Kind = conditions.workload.parse().map_err(anyhow::Error::msg)?;
     let binary = std::fs::canonicalize(&conditions.binary)
         .with_context(|| format!("there is no {}", conditions.binary.display()))?;

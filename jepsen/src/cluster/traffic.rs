@@ -85,6 +85,28 @@ pub(crate) async fn probe(world: Arc<World>, nodes: Vec<usize>, patience: Durati
     asked.detach_all();
 }
 
+/// Asks for linearizable reads, again and again and without waiting for answers, until a moment: what members tell that
+/// cannot know.
+pub(crate) async fn question(world: Arc<World>, nodes: Vec<usize>, duration: Duration) {
+    const INTERVAL: Duration = Duration::from_millis(150);
+    let until = Instant::now() + duration;
+    while Instant::now() < until && !world.is_over() {
+        for &node in &nodes {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let process = world.new_process();
+                let mut connection = Connection::new(world.endpoints[node].clone(), world.timeout);
+                let op = Op::Get {
+                    key: format!("probe/{node}"),
+                    serializable: false,
+                };
+                world.ask(&mut connection, process, node, op).await;
+            });
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
 /// Watches all keys on one member from the first revision on, and goes on where it was when a stream breaks.
 pub(crate) async fn watcher(world: Arc<World>, watcher: usize, node: usize) {
     let mut connection = Connection::new(world.endpoints[node].clone(), world.timeout);

@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::minority;
 use super::register::Search;
-use crate::cluster::history::{Fault, History, Outcome};
+use crate::cluster::history::{Fault, History, Operation, Outcome};
 use crate::cluster::run::Conditions;
+
+/// How soon a member that cannot answer should say so.
+const CLEAR_NS: u64 = 2_000_000_000;
 
 /// What is told of a run beside its verdict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,9 +69,9 @@ pub struct Gap {
 /// What a minority that was cut off told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Minority {
-    /// Requests.
+    /// Requests while the cut lasted for two seconds more.
     pub asked: u64,
-    /// Of them, refused or failed with the server's own words within two seconds.
+    /// Of them, those that failed with a word about it within two seconds.
     pub clear_within_2s: u64,
     /// Of them, left without any word until the client gave up.
     pub silent: u64,
@@ -132,15 +135,16 @@ pub(super) fn measure(conditions: &Conditions, history: &History, search: &Searc
         measures.recoveries_ms.extend(since(fault.recovered));
         measures.convergences_ms.extend(since(fault.converged));
         let silent_from = minority::silent_from(conditions, fault);
-        for operation in
-            minority::asked(history, fault).filter(|operation| operation.invoke > silent_from)
-        {
+        // Only where the cut lasted long enough to see what they are told.
+        let is_due = |operation: &&Operation| {
+            operation.invoke > silent_from && operation.invoke + CLEAR_NS <= fault.end
+        };
+        for operation in minority::asked(history, fault).filter(is_due) {
             measures.minority.asked += 1;
             let took = operation.returned - operation.invoke;
             let error = operation.error.as_deref().unwrap_or_default();
-            let is_silent = error.starts_with("no answer");
-            measures.minority.silent += u64::from(is_silent);
-            let is_clear = operation.outcome != Outcome::Ok && !is_silent && took < 2_000_000_000;
+            let is_clear = operation.outcome != Outcome::Ok && took <= CLEAR_NS;
+            measures.minority.silent += u64::from(error.starts_with("no answer"));
             measures.minority.clear_within_2s += u64::from(is_clear);
         }
     }
@@ -174,8 +178,11 @@ pub(crate) fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
         .unwrap_or_default()
 }
 
-/// Without numbers and addresses.
+/// Without addresses, which differ from one to the next.
 fn general(error: &str) -> String {
+    if !error.contains("://") {
+        return error.chars().take(120).collect();
+    }
     let mut text = String::new();
     for c in error.chars().take(90) {
         let c = if c.is_ascii_digit() { '0' } else { c };

@@ -149,7 +149,8 @@ fn fill(path: &Path) -> anyhow::Result<u64> {
     Ok(taken)
 }
 
-fn attach(pid: u32, what: &str, trace: &Path) -> anyhow::Result<Child> {
+/// Makes the syncs of a process that runs already end in another way.
+pub(super) fn attach(pid: u32, what: &str, trace: &Path) -> anyhow::Result<Child> {
     let mut strace = Command::new("strace")
         .args(["-f", "-qq", "-p", &pid.to_string()])
         .args(["-e", &format!("trace={SYNCS}")])
@@ -181,7 +182,7 @@ fn is_traced(pid: u32) -> anyhow::Result<bool> {
 }
 
 /// Ends strace so that it lets go of what it traces.
-fn detach(strace: &mut Child) -> anyhow::Result<()> {
+pub(super) fn detach(strace: &mut Child) -> anyhow::Result<()> {
     if strace.try_wait()?.is_none()
         && let Some(pid) = Pid::from_raw(i32::try_from(strace.id())?)
     {

@@ -39,6 +39,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(12);
 /// What a fault needs of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
+    /// Other members.
+    Peers,
     /// Of its own.
     Network,
     /// A file system for each member.
@@ -58,6 +60,8 @@ pub(crate) struct Kind {
     /// What it does, for the one who chooses.
     pub(crate) about: &'static str,
     pub(crate) needs: &'static [Need],
+    /// Whether it breaks what every store may rely on: then promises must be seen broken, or the harness sees nothing.
+    pub(crate) is_control: bool,
     what: What,
 }
 
@@ -78,12 +82,22 @@ const fn kind(name: &'static str, what: What, needs: &'static [Need], about: &'s
         name,
         about,
         needs,
+        is_control: false,
         what,
     }
 }
 
-const NET: &[Need] = &[Need::Network];
+const fn control(kind: Kind) -> Kind {
+    Kind {
+        is_control: true,
+        ..kind
+    }
+}
+
+const PEERS: &[Need] = &[Need::Peers];
+const NET: &[Need] = &[Need::Peers, Need::Network];
 const DISK: &[Need] = &[Need::Disk];
+const TRACE: &[Need] = &[Need::Trace];
 
 /// All kinds.
 pub(crate) const KINDS: &[Kind] = &[
@@ -114,13 +128,13 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(
         "stop-leader",
         What::Stop(stop::Whom::Leader),
-        &[],
+        PEERS,
         "SIGSTOP of the leader, then SIGCONT",
     ),
     kind(
         "stop-follower",
         What::Stop(stop::Whom::Follower),
-        &[],
+        PEERS,
         "SIGSTOP of a follower, then SIGCONT",
     ),
     kind(
@@ -186,7 +200,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(
         "part-power",
         What::Power(power::Whom::MajorityAtHeal),
-        &[Need::Disk, Need::Network],
+        &[Need::Peers, Need::Disk, Need::Network],
         "the leader is cut off; when it is let in, the power of all others fails",
     ),
     kind(
@@ -198,31 +212,31 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(
         "disk-error",
         What::Disk(disk::Trouble::Error),
-        &[Need::Trace],
+        TRACE,
         "every sync of a member fails with EIO",
     ),
     kind(
         "disk-slow",
         What::Disk(disk::Trouble::Slow),
-        &[Need::Trace],
+        TRACE,
         "every sync of a member takes 200 ms longer",
     ),
     kind(
         "member-replace",
         What::Members(membership::Change::Replace),
-        &[],
+        PEERS,
         "a follower loses its disk and comes back as a new member",
     ),
     kind(
         "member-grow",
         What::Members(membership::Change::Grow),
-        &[Need::Spare],
+        &[Need::Peers, Need::Spare],
         "one more member joins and is removed again",
     ),
     kind(
         "move-leader",
         What::Members(membership::Change::MoveLeader),
-        &[],
+        PEERS,
         "the leader is asked to hand over, again and again",
     ),
     kind(
@@ -231,6 +245,12 @@ pub(crate) const KINDS: &[Kind] = &[
         &[Need::FakeTime],
         "the wall clocks of members jump by up to an hour, there and back",
     ),
+    control(kind(
+        "power-lie",
+        What::Power(power::Whom::AllAfterLies),
+        &[Need::Disk, Need::Trace],
+        "control, never part of `all`: syncs do nothing, then the power fails",
+    )),
 ];
 
 /// The kind of that name.
@@ -444,8 +464,9 @@ async fn last(duration: Duration) {
 }
 
 /// Why this kind of fault cannot be had on this machine and with this server, if it cannot.
-pub(crate) fn missing(kind: &Kind, binary: &Path) -> Option<String> {
+pub(crate) fn missing(kind: &Kind, binary: &Path, members: usize) -> Option<String> {
     kind.needs.iter().find_map(|need| match need {
+        Need::Peers => (members < 2).then(|| "there is only one member".to_owned()),
         Need::Network => super::network::impossible(),
         Need::Disk => {
             // It mounts a disk to find out.
@@ -459,11 +480,17 @@ pub(crate) fn missing(kind: &Kind, binary: &Path) -> Option<String> {
 }
 
 /// The kinds by name, as `a,b,c`; `all` for all that can be had.
-pub(crate) fn parse(list: &str, binary: &Path) -> anyhow::Result<Vec<&'static Kind>> {
+pub(crate) fn parse(
+    list: &str,
+    binary: &Path,
+    members: usize,
+) -> anyhow::Result<Vec<&'static Kind>> {
     match list {
         "none" | "" => return Ok(Vec::new()),
         "all" => {
-            let all = KINDS.iter().filter(|kind| missing(kind, binary).is_none());
+            let all = KINDS
+                .iter()
+                .filter(|kind| !kind.is_control && missing(kind, binary, members).is_none());
             return Ok(all.collect());
         }
         _ => {}
@@ -471,7 +498,7 @@ pub(crate) fn parse(list: &str, binary: &Path) -> anyhow::Result<Vec<&'static Ki
     list.split(',')
         .map(|name| {
             let kind = find(name).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
-            match missing(kind, binary) {
+            match missing(kind, binary, members) {
                 None => Ok(kind),
                 Some(why) => anyhow::bail!("{name} cannot be had: {why}"),
             }

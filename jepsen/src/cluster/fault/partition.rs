@@ -1,5 +1,6 @@
 //! Packets between members that do not arrive.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -8,6 +9,10 @@ use rand::seq::SliceRandom;
 use super::{Nemesis, Struck, last};
 use crate::cluster::network::{Cut, Dropped, Loss};
 use crate::cluster::node::{name, names};
+use crate::cluster::traffic;
+
+/// What a cut lasts longer than other faults.
+const LONGER: Duration = Duration::from_millis(1_500);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
@@ -39,6 +44,12 @@ impl Nemesis {
         duration: Duration,
     ) -> anyhow::Result<Struck> {
         let shape = self.shape(form, leader)?;
+        // Long enough to see what a minority tells that knows it is one.
+        let duration = if shape.minority.is_empty() {
+            duration
+        } else {
+            duration + LONGER
+        };
         let took_leader = shape.minority.contains(&leader);
         let survivors = self.others(&shape.minority);
         let (begin, end, dropped) = if matches!(form, Form::Flap) {
@@ -48,6 +59,14 @@ impl Nemesis {
             let begin = self.begin(&shape.about, &shape.nodes);
             if took_leader {
                 self.probe(survivors);
+            }
+            if !shape.minority.is_empty() {
+                let minority = shape.minority.clone();
+                tokio::spawn(traffic::question(
+                    Arc::clone(&self.world),
+                    minority,
+                    duration,
+                ));
             }
             last(duration).await;
             let end = self.world.now();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Nemesis, Struck, last};
+use super::{Nemesis, Struck, disk, last};
 use crate::cluster::network::{Cut as NetworkCut, Loss};
 use crate::cluster::node::{name, names};
 use crate::power::Cut;
@@ -20,6 +20,8 @@ pub(super) enum Whom {
     All,
     /// All but the leader, which was cut off before, at the moment it is let in again.
     MajorityAtHeal,
+    /// All, after a while in which their syncs did nothing and said that they had succeeded.
+    AllAfterLies,
 }
 
 const WITNESS: &[u8; 4096] = &[7; 4096];
@@ -34,12 +36,22 @@ impl Nemesis {
         let members = self.world.members();
         let nodes = match whom {
             Whom::One => vec![self.any(&members)?],
-            Whom::All => members,
+            Whom::All | Whom::AllAfterLies => members,
             Whom::MajorityAtHeal => self.others(&[leader]),
         };
         let mut dropped = String::new();
         if matches!(whom, Whom::MajorityAtHeal) {
             dropped = self.cut_off_for_a_while(leader, duration).await?;
+        }
+        let mut liars = Vec::new();
+        if matches!(whom, Whom::AllAfterLies) {
+            for &node in &nodes {
+                let server = &self.cluster.nodes[node];
+                let trace = server.setup.folder.join("strace-lies.log");
+                liars.push(disk::attach(server.pid()?, "retval=0", &trace)?);
+            }
+            self.begin("lying disks:", &nodes);
+            last(duration).await;
         }
         for &node in &nodes {
             // A server under trouble may end by itself when its disk is gone, with whatever last words.
@@ -57,6 +69,9 @@ impl Nemesis {
         last(Duration::from_millis(30)).await;
         for &node in &nodes {
             self.cluster.nodes[node].kill_or_reap()?;
+        }
+        for liar in &mut liars {
+            disk::detach(liar)?;
         }
         last(duration / 2).await;
         let mut lost = Vec::new();

@@ -33,10 +33,10 @@ pub(super) fn render(conditions: &Conditions, history: &History, verdict: &Verdi
     body.push_str("</div>\n");
     faults(&mut body, history, verdict);
     errors(&mut body, &verdict.measures);
-    let _ = write!(
+    let _ = writeln!(
         body,
         "<h2>Again</h2>\n<pre>{}</pre>\n<p class=\"dim\">The seed decides operations and faults, not the machine's timing. \
-         <code>jepsen check</code> checks the stored history again; its files are beside this page.</p>\n",
+         <code>jepsen check</code> checks the stored history again; its files are beside this page.</p>",
         escape(&command(conditions))
     );
     document(&title, &body)
@@ -164,10 +164,10 @@ fn faults(body: &mut String, history: &History, verdict: &Verdict) {
     body.push_str("</table></div>\n");
     let minority = &verdict.measures.minority;
     if minority.asked > 0 {
-        let _ = write!(
+        let _ = writeln!(
             body,
-            "<p class=\"dim\">Minorities that were cut off were asked {} times later than two election timeouts after the cut: {} times \
-             they said within 2 s that they cannot, {} times they said nothing until the client gave up.</p>\n",
+            "<p class=\"dim\">Minorities that were cut off were asked {} times later than two election timeouts after the cut and two seconds before its end: {} times \
+             they said within 2 s that they cannot, {} times they said nothing until the client gave up.</p>",
             minority.asked, minority.clear_within_2s, minority.silent
         );
     }

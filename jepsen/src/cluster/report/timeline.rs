@@ -92,10 +92,10 @@ fn grid(svg: &mut String, scale: &Scale, bottom: f64) {
     let mut at = 0.0;
     while at <= scale.seconds {
         let x = LEFT + at / scale.seconds * (WIDTH - LEFT - RIGHT);
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<line x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" stroke=\"var(--line)\"/>\
-             <text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{at:.0} s</text>\n",
+             <text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{at:.0} s</text>",
             bottom + 14.0
         );
         at += step;
@@ -118,11 +118,11 @@ fn faults(svg: &mut String, scale: &Scale, history: &History, bottom: f64) {
         } else {
             "var(--definite)"
         };
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<g><title>{}</title><rect x=\"{from:.1}\" y=\"0\" width=\"{width:.1}\" height=\"{bottom:.0}\" fill=\"var(--fault)\"/>\
              <rect x=\"{from:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"4\" rx=\"2\" fill=\"{color}\"/>\
-             <text class=\"strong\" x=\"{from:.1}\" y=\"{:.1}\">{}</text></g>\n",
+             <text class=\"strong\" x=\"{from:.1}\" y=\"{:.1}\">{}</text></g>",
             escape(&fault.proof),
             y + 15.0,
             escape(&label)
@@ -148,10 +148,10 @@ fn leaders(svg: &mut String, scale: &Scale, history: &History, top: f64) {
         let width = (end - x).max(3.0);
         // A deposed leader that does not know it yet overlaps with its successor.
         let y = top + if number % 2 == 0 { 0.0 } else { LEADER / 2.0 };
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<g><title>{0} led term {term}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{1:.1}\" rx=\"2\" \
-             fill=\"var(--n{2})\"/><text class=\"strong\" x=\"{3:.1}\" y=\"{4:.1}\">{0} term {term}</text></g>\n",
+             fill=\"var(--n{2})\"/><text class=\"strong\" x=\"{3:.1}\" y=\"{4:.1}\">{0} term {term}</text></g>",
             name(*node),
             LEADER / 2.0 - 2.0,
             node % 5 + 1,
@@ -171,11 +171,11 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
         .unwrap_or(0)
         .max(1);
     let step = (WIDTH - LEFT - RIGHT) / float(bins.len());
-    let _ = write!(
+    let _ = writeln!(
         svg,
         "<text x=\"0\" y=\"{:.0}\" style=\"fill:var(--n{});font-weight:600\">{}</text>\
          <text x=\"0\" y=\"{:.0}\">{:.0}/s</text><text x=\"0\" y=\"{:.0}\">latency</text>\
-         <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">10 s</text><text x=\"{:.0}\" y=\"{latency_base:.0}\" text-anchor=\"end\">1 ms</text>\n",
+         <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">10 s</text><text x=\"{:.0}\" y=\"{latency_base:.0}\" text-anchor=\"end\">1 ms</text>",
         top + 12.0,
         node % 5 + 1,
         name(node),
@@ -224,10 +224,10 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
             point(&mut slowest, x + step / 2.0, latency_base, worst);
         }
     }
-    let _ = write!(
+    let _ = writeln!(
         svg,
         "<path d=\"{slowest}\" fill=\"none\" stroke=\"var(--dim)\" stroke-width=\"1\"/>\
-         <path d=\"{middle}\" fill=\"none\" stroke=\"var(--n{})\" stroke-width=\"1.5\"/>\n",
+         <path d=\"{middle}\" fill=\"none\" stroke=\"var(--n{})\" stroke-width=\"1.5\"/>",
         node % 5 + 1
     );
 }
