@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
-use super::fault;
+use super::fault::{self, Site};
 use super::history::read_json;
 use super::report::write_index;
 use super::run::{self, CONDITIONS, Conditions, clear_line};
@@ -191,11 +191,9 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
 
 fn run_one(args: &Args) -> anyhow::Result<bool> {
     let mut conditions = args.conditions()?;
-    let kinds = fault::parse(
-        args.text("faults").unwrap_or("none"),
-        &conditions.binary,
-        conditions.nodes,
-    )?;
+    let kinds = conditions
+        .site()
+        .parse(args.text("faults").unwrap_or("none"))?;
     conditions.faults = kinds.iter().map(|kind| kind.name.to_owned()).collect();
     make(&conditions, &args.folder(&conditions))
 }
@@ -285,13 +283,19 @@ fn list(args: &Args) -> anyhow::Result<bool> {
     let binary = args.binary();
     let mut members = 3;
     args.set("nodes", &mut members)?;
+    let site = Site {
+        binary,
+        members,
+        has_network: super::network::impossible().is_none(),
+    };
     println!("workloads");
     for (name, _) in workload::KINDS {
         println!("  {name}");
     }
     println!("faults");
     for kind in fault::KINDS {
-        let missing = fault::missing(kind, binary, members)
+        let missing = site
+            .lacks(kind)
             .map_or(String::new(), |why| format!(" (not here: {why})"));
         println!("  {:<16} {}{missing}", kind.name, kind.about);
     }

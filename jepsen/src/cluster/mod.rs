@@ -30,4 +30,4 @@ mod workload;
 mod world;
 
 pub use check::{Gap, Measures, Verdict, Violation};
-pub use run::{Conditions, run};
+pub use run::{Conditions, check_again, run};

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::check::{self, Verdict};
 use super::connection::Connection;
 use super::convergence;
-use super::fault::{self, Kind, Need, Nemesis};
-use super::history::{History, Outcome, write_json};
+use super::fault::{Kind, Need, Nemesis, Site};
+use super::history::{History, Outcome, read_json, write_json};
 use super::members::{Cluster, Shape, version};
 use super::model::Op;
 use super::node::name;
@@ -89,6 +89,15 @@ impl Conditions {
         })
     }
 
+    /// Where faults are to happen.
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site {
+            binary: &self.binary,
+            members: self.nodes,
+            has_network: self.has_network,
+        }
+    }
+
     /// `mixed, part-leader` and so on.
     #[must_use]
     pub fn title(&self) -> String {
@@ -145,17 +154,23 @@ pub fn run(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result
     Ok(verdict)
 }
 
+/// Checks the stored history of a run once more, and writes its verdict and page again.
+pub fn check_again(folder: &Path) -> anyhow::Result<(Conditions, Verdict)> {
+    let conditions: Conditions = read_json(&folder.join(CONDITIONS))?;
+    let history = History::load(folder)?;
+    let verdict = check::check(&conditions, &history);
+    write_json(&folder.join(VERDICT), &verdict)?;
+    super::report::write_run(folder, &conditions, &history, &verdict)?;
+    Ok((conditions, verdict))
+}
+
 /// The file of a run's [`Conditions`].
 pub(crate) const CONDITIONS: &str = "run.json";
 /// The file of its [`Verdict`].
 pub(crate) const VERDICT: &str = "verdict.json";
 
 async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result<History> {
-    let kinds = fault::parse(
-        &conditions.faults.join(","),
-        &conditions.binary,
-        conditions.nodes,
-    )?;
+    let kinds = conditions.site().parse(&conditions.faults.join(","))?;
     let kind: workload::Kind = conditions.workload.parse().map_err(anyhow::Error::msg)?;
     let binary = std::fs::canonicalize(&conditions.binary)
         .with_context(|| format!("there is no {}", conditions.binary.display()))?;

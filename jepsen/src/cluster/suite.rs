@@ -59,7 +59,13 @@ pub(crate) fn suite(
     minutes: u64,
     folder: &Path,
 ) -> anyhow::Result<bool> {
-    let kinds = fault::parse(faults, &base.binary, base.nodes)?;
+    let site = base.site();
+    let kinds = site.parse(faults)?;
+    for kind in fault::KINDS.iter().filter(|_| faults == "all") {
+        if let Some(why) = site.lacks(kind) {
+            println!("left out: {} ({why})", kind.name);
+        }
+    }
     let items = plan(&kinds, minutes);
     let since = Instant::now();
     let mut entries = Vec::new();
@@ -183,11 +189,7 @@ pub(crate) fn entries(folders: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for folder in folders {
         for run in super::history::runs_below(folder)? {
-            let conditions: Conditions = super::history::read_json(&run.join(run::CONDITIONS))?;
-            let history = super::history::History::load(&run)?;
-            let verdict = super::check::check(&conditions, &history);
-            super::history::write_json(&run.join(run::VERDICT), &verdict)?;
-            super::report::write_run(&run, &conditions, &history, &verdict)?;
+            let (conditions, verdict) = run::check_again(&run)?;
             entries.push(Entry {
                 folder: run,
                 conditions,

@@ -463,47 +463,55 @@ async fn last(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Why this kind of fault cannot be had on this machine and with this server, if it cannot.
-pub(crate) fn missing(kind: &Kind, binary: &Path, members: usize) -> Option<String> {
-    kind.needs.iter().find_map(|need| match need {
-        Need::Peers => (members < 2).then(|| "there is only one member".to_owned()),
-        Need::Network => super::network::impossible(),
-        Need::Disk => {
-            // It mounts a disk to find out.
-            static ANSWER: OnceLock<Option<String>> = OnceLock::new();
-            ANSWER.get_or_init(crate::power::impossible).clone()
-        }
-        Need::Spare => None,
-        Need::Trace => disk::impossible(),
-        Need::FakeTime => clock::impossible(binary),
-    })
+/// Where faults are to happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) binary: &'a Path,
+    pub(crate) members: usize,
+    pub(crate) has_network: bool,
 }
 
-/// The kinds by name, as `a,b,c`; `all` for all that can be had.
-pub(crate) fn parse(
-    list: &str,
-    binary: &Path,
-    members: usize,
-) -> anyhow::Result<Vec<&'static Kind>> {
-    match list {
-        "none" | "" => return Ok(Vec::new()),
-        "all" => {
-            let all = KINDS
-                .iter()
-                .filter(|kind| !kind.is_control && missing(kind, binary, members).is_none());
-            return Ok(all.collect());
-        }
-        _ => {}
-    }
-    list.split(',')
-        .map(|name| {
-            let kind = find(name).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
-            match missing(kind, binary, members) {
-                None => Ok(kind),
-                Some(why) => anyhow::bail!("{name} cannot be had: {why}"),
+impl Site<'_> {
+    /// Why this kind of fault cannot be had here, if it cannot.
+    pub(crate) fn lacks(&self, kind: &Kind) -> Option<String> {
+        kind.needs.iter().find_map(|need| match need {
+            Need::Peers => (self.members < 2).then(|| "there is only one member".to_owned()),
+            Need::Network if self.has_network => None,
+            Need::Network => {
+                let why = super::network::impossible();
+                Some(why.unwrap_or_else(|| "members have no network of their own".to_owned()))
             }
+            Need::Disk => {
+                // It mounts a disk to find out.
+                static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+                ANSWER.get_or_init(crate::power::impossible).clone()
+            }
+            Need::Spare => None,
+            Need::Trace => disk::impossible(),
+            Need::FakeTime => clock::impossible(self.binary),
         })
-        .collect()
+    }
+
+    /// The kinds by name, as `a,b,c`; `all` for all that can be had, controls aside.
+    pub(crate) fn parse(&self, list: &str) -> anyhow::Result<Vec<&'static Kind>> {
+        match list {
+            "none" | "" => return Ok(Vec::new()),
+            "all" => {
+                let can_be_had = |kind: &&Kind| !kind.is_control && self.lacks(kind).is_none();
+                return Ok(KINDS.iter().filter(can_be_had).collect());
+            }
+            _ => {}
+        }
+        list.split(',')
+            .map(|name| {
+                let kind = find(name).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+                match self.lacks(kind) {
+                    None => Ok(kind),
+                    Some(why) => anyhow::bail!("{name} cannot be had: {why}"),
+                }
+            })
+            .collect()
+    }
 }
 
 /// What members must be started with, so that these can be had.

@@ -68,13 +68,13 @@ p{margin:6px 0}.dim{color:var(--dim)}a{color:var(--n1)}code,pre{font:13px/1.5 ui
 pre{background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:10px 12px;overflow-x:auto;white-space:pre-wrap}
 .verdict{display:inline-block;padding:2px 12px;border-radius:99px;color:#fff;font-weight:600;margin-right:10px}
 .ok{background:var(--ok)}.INVALID{background:var(--definite)}.VIOLATED{background:var(--unknown)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:18px 0}
+.cards{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:10px;margin:18px 0}
 .card{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:10px 12px}
 .card b{display:block;font-size:20px;font-variant-numeric:tabular-nums}.card span{color:var(--dim);font-size:13px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px}
 th{text-align:left;color:var(--dim);font-weight:500}th,td{border-bottom:1px solid var(--line);padding:6px 10px 6px 0;vertical-align:top}
-td.num,th.num{text-align:right;font-variant-numeric:tabular-nums}svg{display:block;width:100%;min-width:900px;height:auto}
-svg text{font:11px system-ui,sans-serif;fill:var(--dim)}svg .strong{fill:var(--fg)}.key{display:inline-block;width:10px;height:10px;
+td.num,th.num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}svg{display:block;width:100%;min-width:900px;height:auto}
+svg text{font:11px system-ui,sans-serif;fill:var(--dim)}svg .strong{fill:var(--fg)}svg .on{fill:#fff}.key{display:inline-block;width:10px;height:10px;
 border-radius:2px;margin:0 4px 0 14px}";
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ const RIGHT: f64 = 12.0;
 const FAULT_ROWS: usize = 3;
 const ROW: f64 = 20.0;
 const LEADER: f64 = 26.0;
+/// The least width of a reign that has its name written on it.
+const LABEL: f64 = 56.0;
 const COUNTS: f64 = 56.0;
 const LATENCY: f64 = 44.0;
 const GAP: f64 = 16.0;
@@ -148,15 +150,19 @@ fn leaders(svg: &mut String, scale: &Scale, history: &History, top: f64) {
         let width = (end - x).max(3.0);
         // A deposed leader that does not know it yet overlaps with its successor.
         let y = top + if number % 2 == 0 { 0.0 } else { LEADER / 2.0 };
+        let text = format!("{} term {term}", name(*node));
+        let label = if width > LABEL {
+            let (x, y) = (x + 4.0, y + 9.5);
+            format!("<text class=\"on\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>")
+        } else {
+            String::new()
+        };
         let _ = writeln!(
             svg,
-            "<g><title>{0} led term {term}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{1:.1}\" rx=\"2\" \
-             fill=\"var(--n{2})\"/><text class=\"strong\" x=\"{3:.1}\" y=\"{4:.1}\">{0} term {term}</text></g>",
-            name(*node),
-            LEADER / 2.0 - 2.0,
+            "<g><title>{text}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{:.1}\" rx=\"2\" \
+             fill=\"var(--n{})\"/>{label}</g>",
+            LEADER / 2.0 - 1.0,
             node % 5 + 1,
-            x + width + 3.0,
-            y + 10.0,
         );
     }
 }
@@ -181,9 +187,9 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
         name(node),
         top + 26.0,
         f64::from(most) / (scale.seconds / float(bins.len())),
-        count_base + 20.0,
+        latency_base - LATENCY / 2.0 + 4.0,
         LEFT - 4.0,
-        count_base + 34.0 - LATENCY / 2.0 + 4.0,
+        latency_base - LATENCY + 8.0,
         LEFT - 4.0,
     );
     for y in [count_base, latency_base] {
@@ -194,6 +200,7 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
         );
     }
     let (mut middle, mut slowest) = (String::new(), String::new());
+    let mut is_down = false;
     for (number, bin) in bins.iter().enumerate() {
         let x = LEFT + step * float(number);
         let mut y = count_base;
@@ -215,13 +222,11 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
         let mut latencies = bin.latencies_ms.clone();
         latencies.sort_by(f64::total_cmp);
         if let Some(&worst) = latencies.last() {
-            point(
-                &mut middle,
-                x + step / 2.0,
-                latency_base,
-                latencies[latencies.len() / 2],
-            );
-            point(&mut slowest, x + step / 2.0, latency_base, worst);
+            let at = x + step / 2.0;
+            let median = latencies[latencies.len() / 2];
+            point(&mut middle, is_down, at, latency_base, median);
+            point(&mut slowest, is_down, at, latency_base, worst);
+            is_down = true;
         }
     }
     let _ = writeln!(
@@ -232,9 +237,10 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
     );
 }
 
-fn point(path: &mut String, x: f64, base: f64, latency_ms: f64) {
+/// Goes on to a point, with the pen down or not.
+fn point(path: &mut String, is_down: bool, x: f64, base: f64, latency_ms: f64) {
     let part = (latency_ms.max(1.0).ln() / LATENCY_TOP_MS.ln()).min(1.0);
-    let command = if path.is_empty() { 'M' } else { 'L' };
+    let command = if is_down { 'L' } else { 'M' };
     let _ = write!(path, "{command}{x:.1} {:.1}", base - part * LATENCY);
 }
 
