@@ -35,6 +35,7 @@ options:
   --clients N          clients of each member (3)
   --timeout-ms N       how long a client waits for an answer (3000)
   --election-timeout-ms N   the servers' own, which a minority is measured against (1000); sets nothing
+  --converge-ms N      from the end of a fault to one hash on all, at most (5000; 15000 for other servers than holdfast)
   --server-flag=FLAG   one more flag for the servers; may be repeated
   --network netns|none a network of its own for each member, or all on 127.0.0.1 (netns where root may)
   --out DIR            where the run or the suite goes (target/jepsen/<system>-<seed>)
@@ -48,7 +49,7 @@ struct Args {
     places: Vec<PathBuf>,
 }
 
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "binary",
     "nodes",
     "seconds",
@@ -57,6 +58,7 @@ const OPTIONS: [&str; 14] = [
     "clients",
     "timeout-ms",
     "election-timeout-ms",
+    "converge-ms",
     "server-flag",
     "network",
     "out",
@@ -120,6 +122,7 @@ impl Args {
         self.set("clients", &mut conditions.clients)?;
         self.set("timeout-ms", &mut conditions.timeout_ms)?;
         self.set("election-timeout-ms", &mut conditions.election_timeout_ms)?;
+        self.set("converge-ms", &mut conditions.converge_ms)?;
         self.set("workload", &mut conditions.workload)?;
         conditions
             .workload

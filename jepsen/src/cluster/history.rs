@@ -69,6 +69,8 @@ pub(crate) struct Batch {
 pub(crate) struct Status {
     pub(crate) time: u64,
     pub(crate) node: usize,
+    /// Which process of that member it was.
+    pub(crate) life: u64,
     pub(crate) member: u64,
     /// The leader that it knows of; 0 for none.
     pub(crate) leader: u64,

@@ -56,6 +56,9 @@ pub struct Conditions {
     pub timeout_ms: u64,
     /// Of the servers; only measured against, not set.
     pub election_timeout_ms: u64,
+    /// From the end of a fault to one hash on all members, at most. For Holdfast five seconds, its promise; etcd has none,
+    /// and waits seven before it tries again to announce a member.
+    pub converge_ms: u64,
     /// Whether members have a network of their own.
     pub has_network: bool,
     /// More flags for the servers.
@@ -82,6 +85,7 @@ impl Conditions {
             clients: 3,
             timeout_ms: 3_000,
             election_timeout_ms: 1_000,
+            converge_ms: if is_holdfast(binary) { 5_000 } else { 15_000 },
             has_network: super::network::impossible().is_none(),
             flags: Vec::new(),
             started,
@@ -123,6 +127,11 @@ impl Conditions {
             .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
         format!("{name} {}", number.unwrap_or("?"))
     }
+}
+
+fn is_holdfast(binary: &Path) -> bool {
+    let name = binary.file_name().unwrap_or_default();
+    name.to_string_lossy().contains("holdfast")
 }
 
 fn kernel() -> String {

@@ -188,9 +188,14 @@ pub(crate) async fn observer(world: Arc<World>, node: usize) {
 
 async fn status(world: &World, connection: &mut Connection, node: usize) -> Option<Status> {
     let client = connection.client().await.ok()?;
+    let life = world.life(node);
     let answer = client.status().await.ok()?;
     let header = answer.header?;
+    if world.life(node) != life {
+        return None;
+    }
     Some(Status {
+        life,
         time: world.now(),
         node,
         member: header.member_id,

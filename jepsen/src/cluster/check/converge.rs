@@ -2,18 +2,16 @@
 
 use super::{Findings, seconds};
 use crate::cluster::history::History;
+use crate::cluster::run::Conditions;
 
-/// From the healing to the same hash on all.
-const LIMIT_NS: u64 = 5_000_000_000;
-
-pub(super) fn check(history: &History, findings: &mut Findings) {
+pub(super) fn check(conditions: &Conditions, history: &History, findings: &mut Findings) {
     for fault in &history.faults {
         let when = format!("{} at {:.1} s", fault.kind, seconds(fault.begin));
         if let Some(damage) = &fault.damage {
             findings.add("converge", format!("after {when}: {damage}"));
         } else if let Some(converged) = fault.converged {
             let took = converged.saturating_sub(fault.end);
-            if took > LIMIT_NS {
+            if took > conditions.converge_ms * 1_000_000 {
                 let took = seconds(took);
                 findings.add(
                     "converge",

@@ -9,9 +9,9 @@
 //! | `order` | an operation comes after all that anybody was told before it began, and before nothing that began after it had ended |
 //! | `serializable` | reads that may be old never go back on one member, within one life of its process |
 //! | `watch` | every watcher gets the history without gap, repetition, change of order or split revision |
-//! | `election` | at most one member says that it leads a term |
+//! | `election` | no two members lead one term; terms do not fall |
 //! | `minority` | a minority that is cut off answers nothing linearizable later than two election timeouts |
-//! | `converge` | after each fault all members answer, and show one hash within five seconds |
+//! | `converge` | after each fault all members answer, and show one hash soon: within five seconds for Holdfast |
 //! | `invariant` | what a workload keeps, in every state: the sum of accounts, groups written together, counters without gap |
 //! | `register` | a search for an order, independent of revisions, finds one for each register |
 //! | `process` | no process ended or panicked without being made to |
@@ -115,9 +115,9 @@ pub(crate) fn check(conditions: &Conditions, history: &History) -> Verdict {
     let replay = replay::replay(history, &floors, &mut findings);
     order::check(history, &floors, &replay, &mut findings);
     watch::check(history, &mut findings);
-    election::check(history, &mut findings);
+    election::check(conditions, history, &mut findings);
     minority::check(conditions, history, &mut findings);
-    converge::check(history, &mut findings);
+    converge::check(conditions, history, &mut findings);
     let search = register::check(history, &mut findings);
     let mut lacking = coverage::lacking(conditions, history);
     if search.given_up > 0 {

@@ -25,6 +25,7 @@ fn conditions() -> Conditions {
         clients: 1,
         timeout_ms: 1_000,
         election_timeout_ms: 1_000,
+        converge_ms: 5_000,
         has_network: false,
         flags: Vec::new(),
         started: 0,
@@ -444,21 +445,35 @@ fn every_fault_of_a_watcher_is_found() {
 #[test]
 fn two_leaders_of_one_term_and_a_term_that_falls_are_found() {
     let mut history = scene().end();
-    let status = |node: usize, member, leader, term| Status {
-        time: node as u64,
-        node,
+    let status = |ms: u64, member: u64, term| Status {
+        time: ms * MS,
+        node: 0,
+        life: 1,
         member,
-        leader,
+        leader: member,
         term,
         revision: 3,
     };
-    // An old leader that does not know of the new one.
-    history.statuses = vec![status(0, 1, 1, 2), status(1, 2, 2, 3), status(2, 1, 1, 2)];
+    // An old leader that does not know of the new one, which names the old term at first.
+    history.statuses = vec![
+        status(0, 1, 2),
+        status(900, 2, 2),
+        status(1_000, 2, 3),
+        status(5_000, 1, 2),
+        status(6_000, 2, 3),
+    ];
     assert_broken(&history, &[]);
-    history.statuses = vec![status(0, 1, 1, 2), status(1, 2, 2, 2)];
+    history.statuses = vec![
+        status(0, 1, 2),
+        status(1_000, 2, 2),
+        status(4_000, 1, 2),
+        status(5_000, 2, 2),
+    ];
     assert_broken(&history, &["election"]);
-    history.statuses = vec![status(0, 1, 1, 3), status(1, 1, 1, 2)];
+    history.statuses = vec![status(0, 1, 3), status(1, 1, 2)];
     assert_broken(&history, &["election"]);
+    history.statuses[1].life = 2;
+    assert_broken(&history, &[]);
 }
 
 fn fault(begin: u64, end: u64) -> Fault {
