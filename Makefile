@@ -1,7 +1,8 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make scale (size and time), make mutants, make setup, make build, make lint, make help
+# More: make bench (side by side with etcd), make scale (size and time), make jepsen (clusters under faults), make mutants,
+#   make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
 TOOLS := $(CACHE)/tools
@@ -11,10 +12,10 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit mutants bench scale clean
+.PHONY: help setup packages rocksdb etcd build run test lint unit mutants bench scale jepsen clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
 
 setup: packages rocksdb
 
@@ -92,6 +93,24 @@ scale: setup
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
 	target/release/bench scale --parts count,hash,stream,compaction,churn,steady --json target/scale.json --plots target
 	target/release/bench scale --parts big --budget 1GiB --json target/scale-big.json
+
+# A suite of real clusters under faults, as root; see docs/jepsen.md. Longer: make jepsen MINUTES=60. Another server: BINARY=..
+MINUTES ?= 3
+NODES ?= 3
+BINARY ?= target/release/holdfast
+jepsen: setup
+	@missing=""; \
+	PATH="$$PATH:/sbin:/usr/sbin"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	command -v nft >/dev/null || missing="$$missing nftables"; \
+	command -v faketime >/dev/null || missing="$$missing faketime"; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	cargo build --release --locked -p holdfast-server
+	cargo build --locked -p holdfast-jepsen --bin jepsen
+	$(SUDO) target/debug/jepsen suite --binary $(BINARY) --nodes $(NODES) --minutes $(MINUTES)
 
 clean:
 	cargo clean

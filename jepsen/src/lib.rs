@@ -7,9 +7,11 @@
 //! - [`process`]: a real server process, to be killed.
 //! - [`load`]: clients of such a server, and the check after each of its starts.
 //! - [`power`]: a disk of its own for such a server, whose power can be cut.
+//! - [`cluster`]: whole clusters of such processes under faults, and the command `jepsen`.
 //!
 //! Each run is named by its seed. A failure prints it, and `SEED=<n>` with the same test replays it.
 
+pub mod cluster;
 pub mod ledger;
 pub mod load;
 pub mod one_node;

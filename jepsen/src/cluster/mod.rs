@@ -1,0 +1,33 @@
+//! Whole clusters of real processes under faults: Holdfast's, or any that takes etcd's flags.
+//!
+//! A run starts members, lets clients and watchers use them, breaks something again and again, and checks everything that
+//! anybody was told against the history that the members show in the end. `docs/jepsen.md` says how to use it.
+//!
+//! - [`run`]: one run from its conditions to its verdict;
+//! - `members`, `node`, `network`: the processes and what they run on;
+//! - `workload`, `traffic`, `connection`: who uses the cluster, and how;
+//! - `fault`: what is broken, and the proof that it was;
+//! - `history`, `model`: what is recorded, and what a store must do;
+//! - `check`: whether it did;
+//! - `report`, `suite`, `command`: pages, many runs, the command line.
+
+mod check;
+pub mod command;
+mod connection;
+mod convergence;
+mod fault;
+mod history;
+mod members;
+mod model;
+mod network;
+mod node;
+mod report;
+mod run;
+mod shell;
+mod suite;
+mod traffic;
+mod workload;
+mod world;
+
+pub use check::{Gap, Measures, Verdict, Violation};
+pub use run::{Conditions, check_again, run};
