@@ -5,6 +5,7 @@
 //! <data-dir>/member/identity.json   format, cluster, member, boot counter
 //! <data-dir>/member/wal/            the raft log (or elsewhere: --wal-dir)
 //! <data-dir>/member/db/             the database
+//! <data-dir>/member/peers.json      what other members were seen to have
 //! <data-dir>/member/ballast         space given up by a start on a full disk
 //! <data-dir>/member/restoring       while a snapshot is restored into the folder
 //! ```

@@ -30,6 +30,7 @@ use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::{Call, CallError, Node};
 use crate::peer::addresses::Addresses;
 use crate::peer::grpc::{Grpc, Speaker, Tcp};
+use crate::peer::memory::Memory;
 use crate::peer::serve::PeerService;
 use crate::peer::{self, Inbound, Transport};
 use crate::quota::Quota;
@@ -233,7 +234,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         space: Arc::default(),
     });
     let founders = founding.map_or_else(Vec::new, |founding| founding.members);
-    let peers = peers(&config, &data_dir, founders.clone(), peer_sockets);
+    let peers = peers(&config, &data_dir, founders.clone(), peer_sockets)?;
     let (node, log, closed, segment_bytes) = start_node(
         &config,
         files,
@@ -425,6 +426,7 @@ struct Surroundings {
 struct Peers {
     beginning: Beginning,
     addresses: Arc<Addresses>,
+    memory: Arc<Memory>,
     transport: Arc<dyn Transport>,
     inbound: Arc<Inbound>,
     /// Answers peers on the runtime that it is called on.
@@ -439,7 +441,7 @@ fn peers(
     data_dir: &DataDir,
     members: Vec<Member>,
     sockets: Vec<std::net::TcpListener>,
-) -> Peers {
+) -> Result<Peers, StartError> {
     let Identity {
         cluster_id,
         member_id,
@@ -465,9 +467,17 @@ fn peers(
         addresses.clone(),
     ));
     let patience = config.election_timeout;
-    Peers {
+    let memory = data_dir.member().join("peers.json");
+    let memory = Memory::open(&memory).map_err(|source| DataDirError::Io {
+        path: memory,
+        source,
+    })?;
+    let memory = Arc::new(memory);
+    let transport = Grpc::new(speaker, addresses.clone(), memory.clone(), Arc::new(Tcp));
+    Ok(Peers {
         beginning,
-        transport: Arc::new(Grpc::new(speaker, addresses.clone(), Arc::new(Tcp))),
+        transport: Arc::new(transport),
+        memory,
         addresses,
         inbound,
         listen: Box::new(move || {
@@ -486,7 +496,7 @@ fn peers(
             });
             Ok(())
         }),
-    }
+    })
 }
 
 fn start_node(
@@ -583,6 +593,7 @@ fn start_node(
         beginning: peers.beginning,
         transport: peers.transport,
         inbound: peers.inbound,
+        memory: peers.memory,
         on_members: Box::new(move |members| {
             // An old cluster has none in its table: what it was told at the start counts then.
             if !members.is_empty() {

@@ -371,6 +371,48 @@ async fn members_come_and_go_with_the_real_etcdctl() {
     assert_eq!(code, Some(1));
 }
 
+#[tokio::test]
+async fn a_member_whose_data_was_wiped_or_copied_back_may_not_come_back() {
+    let mut cluster = Cluster::start();
+    cluster.put(0, "key", "1").await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % NAMES.len();
+    assert!(
+        cluster.nodes[follower]
+            .take()
+            .unwrap()
+            .terminate()
+            .success()
+    );
+    let (path, copy) = (cluster.path(follower), cluster.folder.path().join("copy"));
+    let copy_folder = |from: &Path, to: &Path| {
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    };
+    copy_folder(&path, &copy);
+    cluster.restart(follower);
+    for number in 0..20 {
+        cluster.put(follower, "key", &number.to_string()).await;
+    }
+    // What is acknowledged is written down by the leader within a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    cluster.nodes[follower].take().unwrap().kill();
+    std::fs::remove_dir_all(&path).unwrap();
+    copy_folder(&copy, &path);
+    for what in ["copied back", "wiped"] {
+        let (code, log) = cluster.launch(follower).wait();
+        assert_eq!(code, Some(1), "{what}");
+        let log = log.join("\n");
+        assert!(log.contains("was lost or copied back"), "{what}: {log}");
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+    cluster.put(leader, "key", "after").await;
+}
+
 #[test]
 fn a_peer_of_another_cluster_is_refused_and_logged_once() {
     let mut cluster = Cluster::start();

@@ -551,6 +551,7 @@ async fn start(
         beginning: Beginning::New([MEMBER].into()),
         transport: Arc::new(server::peer::Alone),
         inbound: Arc::default(),
+        memory: Arc::new(server::peer::memory::Memory::brief()),
         on_members: Box::new(|_| {}),
         election_timeout: Duration::from_millis(700),
         heartbeat: Duration::from_millis(100),

@@ -17,9 +17,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use proto::peer::peer_client::PeerClient;
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, MembersReply, MembersRequest,
-    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
-    TransferLeaderRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
+    MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
+    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -29,6 +29,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::addresses::Addresses;
+use super::memory::Memory;
 use super::serve::{CLUSTER, FROM, MAX_MESSAGE, TO};
 use super::{Answers, LinkError, Peer, Requests, Transport};
 use crate::node::BoxFuture;
@@ -89,7 +90,54 @@ pub struct Speaker {
 struct Shared {
     speaker: Speaker,
     addresses: Arc<Addresses>,
+    memory: Arc<Memory>,
     connector: Arc<dyn Connector>,
+}
+
+impl Shared {
+    fn request<T>(&self, to: u64, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let headers = request.metadata_mut();
+        let Speaker {
+            cluster_id,
+            member_id,
+            ..
+        } = self.speaker;
+        for (name, id) in [(CLUSTER, cluster_id), (FROM, member_id), (TO, to)] {
+            if let Ok(value) = AsciiMetadataValue::try_from(format!("{id:x}")) {
+                headers.insert(name, value);
+            }
+        }
+        request
+    }
+
+    /// Makes a connection on which both ends believe each other.
+    async fn connect(&self, to: u64, url: &str) -> io::Result<(Channel, Connection)> {
+        let patience = self.speaker.patience;
+        let (channel, mut connection) = handshake(&*self.connector, url, patience).await?;
+        let request = HelloRequest {
+            remembered: Some(self.memory.of(to)),
+        };
+        let mut client = PeerClient::new(channel.clone());
+        let hello = tokio::time::timeout(patience, client.hello(self.request(to, request)));
+        let answer = tokio::select! {
+            answer = hello => answer.map_err(|_| io::ErrorKind::TimedOut)?,
+            () = &mut connection => return Err(io::ErrorKind::ConnectionReset.into()),
+        };
+        let answer = answer.map_err(|status| io::Error::other(status.message().to_owned()))?;
+        let has = answer.into_inner().has.unwrap_or_default();
+        if let Err(error) = self.memory.hello(to, &has) {
+            return Err(io::Error::other(format!(
+                "its data folder was lost or copied back: {error}; remove that member and add it as a new one"
+            )));
+        }
+        // Remembered before it is relied on; not on this thread, which must not wait for a disk.
+        let memory = self.memory.clone();
+        tokio::task::spawn_blocking(move || memory.save())
+            .await
+            .map_err(io::Error::other)??;
+        Ok((channel, connection))
+    }
 }
 
 /// Reaches the other members over gRPC. To be used on one tokio runtime.
@@ -100,11 +148,17 @@ pub struct Grpc {
 
 impl Grpc {
     /// The way to the members that `addresses` knows.
-    pub fn new(speaker: Speaker, addresses: Arc<Addresses>, connector: Arc<dyn Connector>) -> Self {
+    pub fn new(
+        speaker: Speaker,
+        addresses: Arc<Addresses>,
+        memory: Arc<Memory>,
+        connector: Arc<dyn Connector>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 speaker,
                 addresses,
+                memory,
                 connector,
             }),
             controls: Mutex::default(),
@@ -180,19 +234,7 @@ impl Link {
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let headers = request.metadata_mut();
-        let Speaker {
-            cluster_id,
-            member_id,
-            ..
-        } = self.shared.speaker;
-        for (name, id) in [(CLUSTER, cluster_id), (FROM, member_id), (TO, self.to)] {
-            if let Ok(value) = AsciiMetadataValue::try_from(format!("{id:x}")) {
-                headers.insert(name, value);
-            }
-        }
-        request
+        self.shared.request(self.to, message)
     }
 
     /// One question and its answer, or one stream of them.
@@ -231,6 +273,12 @@ impl Link {
 }
 
 impl Peer for Link {
+    fn hello(&self, request: HelloRequest) -> BoxFuture<Result<HelloReply, LinkError>> {
+        self.call(request, |mut client, request| async move {
+            client.hello(request).await
+        })
+    }
+
     fn append(
         &self,
         requests: Requests<AppendRequest>,
@@ -313,13 +361,12 @@ async fn keep_up(
     purpose: &'static str,
     sender: watch::Sender<Option<Channel>>,
 ) {
-    let patience = shared.speaker.patience;
     let (mut pause, mut turn, mut is_told) = (FIRST_PAUSE, 0, false);
     loop {
         let urls = shared.addresses.of(to);
         let connected = match urls.get(turn % urls.len().max(1)) {
             Some(url) => tokio::select! {
-                connected = handshake(&*shared.connector, url, patience) => connected,
+                connected = shared.connect(to, url) => connected,
                 () = sender.closed() => return,
             },
             None => Err(io::Error::new(

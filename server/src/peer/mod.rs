@@ -1,6 +1,7 @@
 //! How members speak to each other: what one asks of another, whatever carries it.
 //!
 //! - `addresses`: where each member is reached.
+//! - `memory`: what is remembered of each.
 //! - `grpc`: carries it over gRPC. `serve`: the other end of that.
 //!
 //! The same trait is the caller's view of a remote member and what the local one answers, so that a simulated network
@@ -8,6 +9,7 @@
 
 pub mod addresses;
 pub mod grpc;
+pub mod memory;
 pub mod serve;
 
 use std::pin::Pin;
@@ -15,9 +17,9 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::Stream;
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, ReadIndexReply, ReadIndexRequest,
-    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
-    VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
+    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
+    TransferLeaderRequest, VoteReply, VoteRequest,
 };
 
 use crate::node::BoxFuture;
@@ -44,6 +46,9 @@ pub enum LinkError {
 
 /// What members ask of each other.
 pub trait Peer: Send + Sync + 'static {
+    /// Says what is remembered of it, and hears what it has.
+    fn hello(&self, request: HelloRequest) -> BoxFuture<Result<HelloReply, LinkError>>;
+
     /// Appends entries to its log, in the leader's name.
     fn append(
         &self,
@@ -108,6 +113,10 @@ impl Nobody {
 }
 
 impl Peer for Nobody {
+    fn hello(&self, _: HelloRequest) -> BoxFuture<Result<HelloReply, LinkError>> {
+        self.answer()
+    }
+
     fn append(
         &self,
         _: Requests<AppendRequest>,

@@ -14,9 +14,9 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use proto::peer::peer_server::{Peer as Protocol, PeerServer};
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, MembersReply, MembersRequest,
-    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
-    TransferLeaderRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
+    MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
+    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -194,6 +194,12 @@ impl Protocol for Answering {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let local = self.admit(&request)?;
         replies(local.append(requests(request)).await)
+    }
+
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let local = self.admit(&request)?;
+        let answer = local.hello(request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(answer))
     }
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteReply>, Status> {

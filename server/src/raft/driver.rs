@@ -26,6 +26,7 @@ use crate::auto_compact::{self, Retention};
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
 use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus, PeerStatus};
+use crate::peer::memory::{Memory, MemoryWorker};
 use crate::peer::{Inbound, Transport};
 use crate::sweep::{self, SweepWorker};
 use crate::watch::Hub;
@@ -36,6 +37,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a request waits for a leader, when none is known or the one that is does not answer: a little more than an
 /// election takes.
 const ELECTIONS_WAITED: u32 = 2;
+
+/// How many ticks pass between two times of writing down what the others have acknowledged.
+const REMEMBER: u32 = 5;
 
 /// How long a leader that stops waits for another to take over.
 const HAND_OVER: Duration = Duration::from_secs(2);
@@ -61,6 +65,8 @@ pub struct NodeOptions {
     pub beginning: Beginning,
     /// The way to the other members.
     pub transport: Arc<dyn Transport>,
+    /// What is remembered of them.
+    pub memory: Arc<Memory>,
     /// Where they get their answers from, once there are any.
     pub inbound: Arc<Inbound>,
     /// Told of the table of members at the start and whenever it has changed.
@@ -167,6 +173,7 @@ struct Driver<R: AsyncRuntime> {
     patience: Duration,
     on_members: Box<dyn Fn(&Members) + Send + Sync>,
     connections: Mutex<BTreeMap<u64, Duration>>,
+    memory: Arc<Memory>,
     leader_changes: AtomicU64,
     stopping: AtomicBool,
 }
@@ -199,6 +206,8 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         .start("wal", Box::new(LogWork(options.log_worker)));
     options.exec.start("apply", Box::new(apply));
     options.exec.start("flush", Box::new(flush));
+    let memory = MemoryWorker(options.memory.clone());
+    options.exec.start("memory", Box::new(memory));
     let sweep = SweepWorker::new(core.clone(), options.sweep);
     options.exec.start("sweep", Box::new(sweep));
 
@@ -213,7 +222,10 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     let raft = RaftOf::<R>::new(
         options.member_id,
         Arc::new(config),
-        Peers(options.transport.clone()),
+        Peers {
+            transport: options.transport.clone(),
+            memory: options.memory.clone(),
+        },
         LogStorage::new(log.clone(), Some(core.clone())),
         StateMachine::new(
             core.clone(),
@@ -228,6 +240,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     options.inbound.open(Arc::new(Local::<R> {
         raft: raft.clone(),
         core: core.clone(),
+        log: log.clone(),
     }));
     let is_alone = begin(&raft, options.member_id, options.beginning).await?;
 
@@ -243,6 +256,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         patience: options.election_timeout * ELECTIONS_WAITED,
         on_members: options.on_members,
         connections: Mutex::default(),
+        memory: options.memory,
         leader_changes: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     });
@@ -446,7 +460,7 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 /// Flushes when the log has grown, drops log that nobody needs, and ends calls whose time is up.
 async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     let mut asked: u64 = 0;
-    let mut told = None;
+    let (mut told, mut ticks) = (None, 0);
     let mut leadership = (driver.core.leader(), driver.core.clock.now());
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
@@ -454,6 +468,10 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
         driver.give_up(&mut leadership);
         driver.tell_members(&mut told);
         driver.note_connections();
+        ticks = (ticks + 1) % REMEMBER;
+        if ticks == 0 {
+            driver.memory.save_soon();
+        }
         driver.core.reader.expire_pages(driver.core.clock.now());
         // Writes hear of a failed sync from their callbacks; a sync of the log's own has none.
         if let Some(error) = driver.log.failure() {
@@ -552,13 +570,21 @@ impl<R: AsyncRuntime> Driver<R> {
         }
     }
 
-    /// Since when each peer answers this leader's heartbeats.
+    /// Since when each peer answers this leader's heartbeats, and what it has acknowledged.
     fn note_connections(&self) {
         let now = self.core.clock.now();
         let receiver = self.raft.metrics();
         let metrics = receiver.borrow_watched();
         let mut connections = self.connections.lock();
         let heartbeats = metrics.heartbeat.as_ref();
+        for (&id, matched) in metrics.replication.iter().flatten() {
+            if let Some(matched) = matched
+                && id != self.core.member_id
+            {
+                let term = matched.leader_id.term;
+                self.memory.acknowledged(id, term, matched.index);
+            }
+        }
         connections.retain(|id, _| heartbeats.is_some_and(|all| all.contains_key(id)));
         for (&id, answered) in heartbeats.into_iter().flatten() {
             if answered.is_some_and(|at| at.elapsed() < self.patience) {
@@ -712,6 +738,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
 
     fn shutdown(&self) -> BoxFuture<()> {
         self.stopping.store(true, Ordering::Release);
+        let memory = self.memory.clone();
         let (raft, core, jobs, flushes, log, exec) = (
             self.raft.clone(),
             self.core.clone(),
@@ -736,6 +763,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             jobs.flush().await;
             jobs.close();
             flushes.close();
+            memory.close();
             log.close();
             core.hub.close();
             exec.join();

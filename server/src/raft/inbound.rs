@@ -7,13 +7,16 @@ use openraft::raft::StreamAppendError;
 use openraft::{AsyncRuntime, ReadPolicy};
 use proto::peer::forward_reply::Outcome;
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, ReadIndexReply, ReadIndexRequest,
-    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
-    VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest, LogId,
+    ReadIndexReply, ReadIndexRequest, Remembered, SnapshotReply, SnapshotRequest,
+    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
+
+use store::log::Log;
 
 use super::{Core, RaftOf, wire};
 use crate::node::BoxFuture;
+use crate::peer::memory;
 use crate::peer::{Answers, LinkError, Peer, Requests};
 
 /// Batches of one member that may be on their way into the log at once.
@@ -23,6 +26,7 @@ const FORWARDED_AT_ONCE: usize = 16;
 pub(super) struct Local<R: AsyncRuntime> {
     pub(super) raft: RaftOf<R>,
     pub(super) core: Arc<Core>,
+    pub(super) log: Log,
 }
 
 fn refused(error: impl std::fmt::Display) -> LinkError {
@@ -34,6 +38,30 @@ fn broken(error: impl std::fmt::Display) -> LinkError {
 }
 
 impl<R: AsyncRuntime> Peer for Local<R> {
+    fn hello(&self, request: HelloRequest) -> BoxFuture<Result<HelloReply, LinkError>> {
+        let last = self.log.last().or(self.log.last_purged());
+        let has = Remembered {
+            boot: self.core.boot,
+            term: self.log.vote().map_or(0, |vote| vote.term),
+            last: last.map(|id| LogId {
+                term: id.term,
+                index: id.index,
+            }),
+        };
+        let answer = match memory::compare(&request.remembered.unwrap_or_default(), &has) {
+            Ok(()) => Ok(HelloReply { has: Some(has) }),
+            Err(error) => {
+                self.core.stop_for(format!(
+                    "the data folder of this member was lost or copied back: {error}, another member remembers. It may \
+                     not vote under its old identity: remove it (etcdctl member remove), add it as a new member, and \
+                     start it with an empty data folder and --initial-cluster-state=existing"
+                ));
+                Err(refused(error))
+            }
+        };
+        std::future::ready(answer).boxed()
+    }
+
     fn append(
         &self,
         requests: Requests<AppendRequest>,

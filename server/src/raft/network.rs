@@ -18,6 +18,7 @@ use openraft::{AsyncRuntime, OptionalSend};
 use super::state_machine::SnapshotHandle;
 use super::types::Types;
 use super::wire;
+use crate::peer::memory::Memory;
 use crate::peer::{LinkError, Peer as Link, Transport};
 
 /// Opening a stream may take this long, whatever a heartbeat may.
@@ -27,11 +28,15 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes links to peers.
-pub(super) struct Peers(pub(super) Arc<dyn Transport>);
+pub(super) struct Peers {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) memory: Arc<Memory>,
+}
 
 /// A link to one peer. openraft takes one for entries, one for heartbeats, and one for each vote.
 pub(super) struct Peer {
     transport: Arc<dyn Transport>,
+    memory: Arc<Memory>,
     to: u64,
     /// For streams; made at the first.
     own: Option<Arc<dyn Link>>,
@@ -42,7 +47,8 @@ impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Peers {
 
     async fn new_client(&mut self, target: u64, _: &openraft::impls::EmptyNode) -> Peer {
         Peer {
-            transport: self.0.clone(),
+            transport: self.transport.clone(),
+            memory: self.memory.clone(),
             to: target,
             own: None,
         }
@@ -126,6 +132,10 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
             .await
             .map_err(|_| too_late())?
             .map_err(link_error)?;
+        if reply.is_granted {
+            self.memory.voted(self.to, request.vote.leader_id.term);
+            self.memory.save_soon();
+        }
         wire::vote_response(reply).map_err(rpc_error)
     }
 
