@@ -315,7 +315,7 @@ fn start_node(
     let options = store::Options {
         value_budget_bytes: bytes(memory.values),
     };
-    let mut machine = Machine::open(engine.clone(), options).map_err(store_error)?;
+    let mut machine = Machine::open(engine, options).map_err(store_error)?;
     machine.answer_only(member_id, data_dir.boot());
     tracing::info!(
         took_ms = millis(began),
@@ -382,7 +382,6 @@ fn start_node(
         sweep: config.sweep,
         auto_compaction: config.auto_compaction,
         machine,
-        engine,
         log: log.clone(),
         log_worker,
         hub,

@@ -112,6 +112,7 @@ impl Machine {
             applied,
             alarms: alarms.clone(),
             index: twin.published().clone(),
+            engine: engine.clone(),
             cached_bytes: 0,
             index_bytes: twin.index_bytes(),
             edits: Edits::default(),
@@ -119,7 +120,6 @@ impl Machine {
         });
         let reader = Reader {
             view: Arc::new(ArcSwap::new(view)),
-            engine: engine.clone(),
             missed: Arc::default(),
             retained: Arc::new(Retained::new(retained_bytes(&options))),
             pins: Arc::default(),
@@ -385,6 +385,7 @@ impl Machine {
             applied: self.applied,
             alarms: self.alarms.clone(),
             index,
+            engine: self.engine.clone(),
             cached_bytes: self.twin.cached_bytes(),
             index_bytes: self.twin.index_bytes(),
             edits: self.twin.total(),

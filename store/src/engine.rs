@@ -3,7 +3,9 @@
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod swap;
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::error::StoreError;
@@ -151,6 +153,12 @@ pub trait StateEngine: Send + Sync + 'static {
     /// Named gauges for support and metrics.
     fn gauges(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+}
+
+impl fmt::Debug for dyn StateEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateEngine")
     }
 }
 

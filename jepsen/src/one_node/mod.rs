@@ -520,9 +520,8 @@ async fn start(
     settings: Settings,
     boot: &Mutex<Boot>,
 ) -> Result<Node, BootError> {
-    let engine: Arc<dyn StateEngine> = engine;
     let (log, log_worker, recovered) = Log::open(disk, log_options).map_err(BootError::Log)?;
-    let machine = Machine::open(Arc::clone(&engine), store_options).map_err(BootError::Store)?;
+    let machine = Machine::open(engine, store_options).map_err(BootError::Store)?;
     {
         let mut boot = boot.lock();
         boot.flushed = machine.applied().map_or(0, |id| id.index);
@@ -559,7 +558,6 @@ async fn start(
         },
         auto_compaction: None,
         machine,
-        engine,
         log,
         log_worker,
         hub,

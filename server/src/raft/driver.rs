@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{AsyncRuntime, ServerState, SnapshotPolicy};
 use store::log::{Log, Worker};
-use store::{Machine, StateEngine, StoreError};
+use store::{Machine, StoreError};
 
 use super::apply::{ApplyWorker, Jobs};
 use super::core::Parts;
@@ -53,8 +53,6 @@ pub struct NodeOptions {
     pub auto_compaction: Option<Retention>,
     /// The state.
     pub machine: Machine,
-    /// Where the state is kept.
-    pub engine: Arc<dyn StateEngine>,
     /// The log.
     pub log: Log,
     /// Its writer.
@@ -152,7 +150,6 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         clock: options.clock,
         reader: options.machine.reader(),
         hub: options.hub,
-        engine: options.engine,
         metrics: options.metrics,
         admission: options.admission,
         applied: (
