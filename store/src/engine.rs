@@ -1,6 +1,7 @@
 //! Where state is kept as bytes: an ordered map per family, atomic batches, and nothing durable before a flush.
 
 pub mod memory;
+pub mod place;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod swap;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::error::StoreError;
+use crate::snapshot::Checkpoint;
 
 /// The column families; `layout` says what is in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,15 @@ pub trait StateEngine: Send + Sync + 'static {
     /// What is dropped is gone at once, also for a crash: the revision must be given up durably, and no read that
     /// runs may need an older one.
     fn set_horizon(&self, revision: i64);
+
+    /// Makes everything durable and a copy of it, of one moment between two batches. Writes go on meanwhile; only
+    /// those of an engine without files wait.
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        Err(StoreError::Engine {
+            doing: "make a checkpoint",
+            source: "this engine cannot".into(),
+        })
+    }
 
     /// Rewrites everything, so that what may be dropped is. Reads and writes go on meanwhile.
     fn compact_all(&self) -> Result<(), StoreError>;

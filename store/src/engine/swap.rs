@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::{Batch, Family, StateEngine, Verified, VerifyFrom, Visitor};
 use crate::error::StoreError;
 use crate::reader::View;
+use crate::snapshot::Checkpoint;
 
 /// Whichever engine the newest view is read from.
 ///
@@ -76,6 +77,10 @@ impl StateEngine for SwapEngine {
 
     fn set_horizon(&self, revision: i64) {
         self.engine().set_horizon(revision);
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        self.engine().checkpoint()
     }
 
     fn compact_all(&self) -> Result<(), StoreError> {

@@ -26,4 +26,5 @@ mod range;
 mod read_figures;
 mod read_txn;
 mod room;
+mod transfer;
 mod twice;
