@@ -354,7 +354,11 @@ impl World {
     fn is_excused(&self, error: &BootError, fate: Fate, armed: Armed) -> bool {
         let disagrees = matches!(
             error,
-            BootError::Start(StartError::AheadOfLog { .. } | StartError::BehindLog { .. })
+            BootError::Start(
+                StartError::AheadOfLog { .. }
+                    | StartError::BehindLog { .. }
+                    | StartError::OtherLog { .. }
+            )
         );
         let is_faulty = match fate {
             Fate::PowerCut { .. } => self.disk.operations() >= armed.cut_at,
@@ -562,6 +566,7 @@ async fn start(
         log_worker,
         hub,
         term,
+        databases: Arc::default(),
         metrics: Arc::new(Metrics::new(false)),
         admission: Arc::default(),
         exec,

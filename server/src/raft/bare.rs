@@ -44,6 +44,7 @@ pub(crate) fn node(admission: Admission) -> (Node, Arc<Core>) {
         clock,
         reader: machine.reader(),
         hub,
+        databases: Arc::default(),
         metrics: Arc::new(Metrics::new(false)),
         admission: Arc::new(admission),
         applied: (machine.applied(), machine.membership().clone()),

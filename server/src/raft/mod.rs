@@ -4,14 +4,17 @@
 //! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
 //! - `proposer`, `reads`: batch what waits into entries and read points.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
+//! - `agreement`: whether state and log are of the same past. `holds`: log that a snapshot under way needs.
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
+mod agreement;
 pub mod apply;
 #[cfg(test)]
 pub(crate) mod bare;
 mod core;
 mod driver;
 mod flush;
+mod holds;
 mod log_storage;
 mod network;
 mod proposer;
@@ -19,12 +22,14 @@ mod reads;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+#[cfg(all(test, feature = "rocksdb"))]
+mod transfer;
 mod types;
 
 pub use core::Core;
 pub use driver::{NodeOptions, StartError, run_tokio, start};
 pub use log_storage::{LogReader, LogStorage};
-pub use state_machine::{SnapshotHandle, StateMachine};
+pub use state_machine::{SnapshotHandle, StateMachine, received};
 pub use types::Types;
 
 /// The runtime interface that consensus runs on; the simulation implements it.

@@ -73,6 +73,7 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
             clock,
             reader: machine.reader(),
             hub,
+            databases: Arc::default(),
             metrics: Arc::new(Metrics::new(false)),
             admission: Arc::default(),
             applied: (machine.applied(), machine.membership().clone()),
