@@ -4,7 +4,7 @@
 //! <data-dir>/member/lock            held while a node runs; names its process
 //! <data-dir>/member/identity.json   format, cluster, member, boot counter
 //! <data-dir>/member/wal/            the raft log (or elsewhere: --wal-dir)
-//! <data-dir>/member/db/             the database
+//! <data-dir>/member/db/             the database, or another one that db.current names: see `store::engine::place`
 //! <data-dir>/member/peers.json      what other members were seen to have
 //! <data-dir>/member/ballast         space given up by a start on a full disk
 //! <data-dir>/member/restoring       while a snapshot is restored into the folder
@@ -17,9 +17,11 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
+use store::engine::place::{self, Place};
 
 use crate::disk_space;
 
@@ -43,6 +45,8 @@ pub struct Identity {
 pub struct DataDir {
     member: PathBuf,
     wal: PathBuf,
+    place: Arc<Place>,
+    database: PathBuf,
     identity: Identity,
     boot: u64,
     is_new: bool,
@@ -183,6 +187,12 @@ pub fn existing_wal(data_dir: &Path, wal_dir: Option<&Path>) -> Result<PathBuf, 
     }
 }
 
+/// Where a stopped node's database is, for tools that only read. Takes no lock.
+pub fn existing_database(data_dir: &Path) -> Result<PathBuf, DataDirError> {
+    let member = data_dir.join("member");
+    place::look(&member).map_err(|error| in_place(&member, error))
+}
+
 /// Whether a running node holds the folder's lock, and which.
 pub fn holder(data_dir: &Path) -> Option<String> {
     let mut lock = File::open(data_dir.join("member/lock")).ok()?;
@@ -251,7 +261,9 @@ impl DataDir {
         };
         let wal = member.join(&asked);
         make_folder(&wal)?;
-        make_folder(&member.join("db"))?;
+        let place = Place::open(&member).map_err(|error| in_place(&member, error))?;
+        let database = place.current().map_err(|error| in_place(&member, error))?;
+        make_folder(&database)?;
         // The identity was the last thing that a restore wrote.
         remove_if_there(&member.join(RESTORING))?;
         let stored = Stored {
@@ -272,6 +284,8 @@ impl DataDir {
         Ok(Self {
             member,
             wal,
+            place: Arc::new(place),
+            database,
             identity,
             boot,
             is_new: found.is_none(),
@@ -318,9 +332,14 @@ impl DataDir {
         &self.member
     }
 
-    /// The database's folder.
-    pub fn database(&self) -> PathBuf {
-        self.member.join("db")
+    /// The database's folder, as of the start.
+    pub fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Which folder holds the database, and how another one takes its place.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
     /// Something the operator should mend, though the node starts.
@@ -552,10 +571,12 @@ fn refuse_foreign(member: &Path) -> Result<(), DataDirError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(system(member, error)),
     };
-    let names: Vec<_> = entries
+    let mut names: Vec<_> = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
+    // Ours first: what is told is the same each time, and helps the most.
+    names.sort_unstable_by_key(|name| (!place::is_database(name), name.clone()));
     let path = member.to_owned();
     if names.iter().any(|name| name == "snap") {
         let found = "etcd's database and log, which Holdfast does not read".to_owned();
@@ -568,7 +589,7 @@ fn refuse_foreign(member: &Path) -> Result<(), DataDirError> {
             "lock" | "identity.json.tmp" => {}
             RESTORING => return Err(DataDirError::Unfinished(path)),
             "wal" | "db" if !has_content() => {}
-            "wal" | "db" => {
+            name if name == "wal" || place::is_database(name) => {
                 let reason = format!("it is missing, but {name}/ beside it has data");
                 return Err(DataDirError::Damaged {
                     path: member.join("identity.json"),
@@ -702,6 +723,17 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// What the folder of databases complains about.
+fn in_place(member: &Path, error: io::Error) -> DataDirError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => DataDirError::Damaged {
+            path: member.to_owned(),
+            reason: error.to_string(),
+        },
+        _ => system(member, error),
+    }
+}
+
 fn system(path: &Path, source: io::Error) -> DataDirError {
     let path = path.to_owned();
     match source.kind() {
@@ -832,6 +864,32 @@ mod tests {
         fs::write(folder.path().join("member/wal/0001.wal"), "x").unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("wal/ beside it has data"), "{error}");
+    }
+
+    #[test]
+    fn the_database_is_the_one_that_was_put_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(folder.path()).unwrap();
+        let member = folder.path().join("member");
+        assert_eq!(opened.database(), member.join("db"));
+        let other = opened.place().fresh();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("CURRENT"), "").unwrap();
+        opened.place().switch(&other).unwrap();
+        drop(opened);
+        assert_eq!(existing_database(folder.path()).unwrap(), other);
+        assert_eq!(open(folder.path()).unwrap().database(), other);
+        assert!(!member.join("db").exists());
+
+        // Without the file that names it, it is not taken for rubbish, nor a new one made.
+        fs::remove_file(member.join("db.current")).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("db.current is missing"), "{error}");
+        fs::write(member.join("db.current"), "db-1").unwrap();
+        fs::remove_file(member.join("identity.json")).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("db-1/ beside it has data"), "{error}");
+        assert!(other.join("CURRENT").exists());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod auto_compact;
 pub mod config;
 pub mod data_dir;
+pub mod databases;
 pub mod disk_space;
 pub mod dump;
 pub mod etcd;

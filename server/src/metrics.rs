@@ -20,7 +20,7 @@ use store::Operations;
 use crate::config::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION};
 
 pub use self::grpc::{GrpcCall, GrpcMethod};
-pub use self::timed::{Closed, TimedEngine, timed_log};
+pub use self::timed::{AnyOpen, Closed, TimedEngine, timed_log};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -21,12 +21,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::databases::Databases;
 use crate::disk_space::{self, DiskSpace};
 use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::http::{Access, Endpoints, HttpOnly, Monitoring, Web};
 use crate::limits::{self, OpenFiles};
 use crate::listen::{self, Listeners, Plain, Serve};
-use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
+use crate::metrics::{self, AnyOpen, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::{Call, CallError, Node};
 use crate::peer::addresses::Addresses;
 use crate::peer::grpc::{Grpc, Speaker, Tcp};
@@ -525,18 +526,24 @@ fn start_node(
         folder: data_dir.database().display().to_string(),
         source,
     };
-    let (engine, closed) = open_engine(
-        &data_dir.database(),
+    let log_options = LogOptions {
+        tail_bytes: bytes(memory.log_tail),
+        ..LogOptions::new(cluster_id, member_id)
+    };
+    let segment_bytes = log_options.segment_bytes;
+    let (databases, engine, closed) = open_databases(
+        data_dir,
         config,
         files,
         metrics,
         &admission.space,
+        segment_bytes,
     )
     .map_err(store_error)?;
     let options = store::Options {
         value_budget_bytes: bytes(memory.values),
     };
-    let mut machine = Machine::open(engine.clone(), options).map_err(store_error)?;
+    let mut machine = Machine::open(engine, options).map_err(store_error)?;
     machine.answer_only(member_id, data_dir.boot());
     tracing::info!(
         took_ms = millis(began),
@@ -547,12 +554,7 @@ fn start_node(
 
     let began = Instant::now();
     let folder = metrics::timed_log(Arc::new(RealFs::new(data_dir.wal())), metrics.clone());
-    let options = LogOptions {
-        tail_bytes: bytes(memory.log_tail),
-        ..LogOptions::new(cluster_id, member_id)
-    };
-    let segment_bytes = options.segment_bytes;
-    let (log, log_worker, recovered) = Log::open(folder, options)?;
+    let (log, log_worker, recovered) = Log::open(folder, log_options)?;
     data_dir.note_log()?;
     if let Some(cut) = recovered.cut {
         tracing::warn!(
@@ -614,10 +616,10 @@ fn start_node(
         sweep: config.sweep,
         auto_compaction: config.auto_compaction,
         machine,
-        engine,
         log: log.clone(),
         log_worker,
         hub,
+        databases: Arc::new(databases),
         metrics: metrics.clone(),
         admission: admission.clone(),
         exec,
@@ -650,14 +652,16 @@ fn watch_disk(
     disk_space::Monitor::start(space, watched)
 }
 
+/// The node's databases, the one in force, and what tells when all that it ever opened are closed.
 #[cfg(feature = "rocksdb")]
-fn open_engine(
-    folder: &Path,
+fn open_databases(
+    data_dir: &DataDir,
     config: &Config,
     files: OpenFiles,
     metrics: &Arc<Metrics>,
     space: &Arc<DiskSpace>,
-) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
+    segment_bytes: u64,
+) -> Result<(Databases, Arc<dyn StateEngine>, Closed), StoreError> {
     use store::engine::rocks::{RocksEngine, RocksOptions};
     let options = RocksOptions {
         memtable_bytes: usize::try_from(config.memory.memtables).unwrap_or(usize::MAX),
@@ -665,22 +669,37 @@ fn open_engine(
         open_files: files.database,
         ..RocksOptions::default()
     };
-    let engine = RocksEngine::open(folder, &options)?;
-    let (engine, closed) = TimedEngine::new(engine, metrics.clone(), space.clone());
-    Ok((Arc::new(engine), closed))
+    let (metrics, space) = (metrics.clone(), space.clone());
+    let (any, closed) = AnyOpen::new();
+    let open = move |folder: &Path| {
+        let engine = RocksEngine::open(folder, &options)?;
+        let (engine, closed) =
+            TimedEngine::new(engine, metrics.clone(), space.clone(), any.clone());
+        Ok((Arc::new(engine) as Arc<dyn StateEngine>, closed))
+    };
+    let (databases, engine) = Databases::open(
+        data_dir.place().clone(),
+        data_dir.database(),
+        // With less than this, writes would be refused.
+        2 * (segment_bytes + config.memory.memtables),
+        Box::new(open),
+    )?;
+    Ok((databases, engine, closed))
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn open_engine(
-    _: &Path,
+fn open_databases(
+    _: &DataDir,
     _: &Config,
     _: OpenFiles,
     metrics: &Arc<Metrics>,
     space: &Arc<DiskSpace>,
-) -> Result<(Arc<dyn StateEngine>, Closed), StoreError> {
+    _: u64,
+) -> Result<(Databases, Arc<dyn StateEngine>, Closed), StoreError> {
+    let (any, closed) = AnyOpen::new();
     let engine = store::engine::memory::MemoryEngine::new();
-    let (engine, closed) = TimedEngine::new(engine, metrics.clone(), space.clone());
-    Ok((Arc::new(engine), closed))
+    let (engine, _) = TimedEngine::new(engine, metrics.clone(), space.clone(), any);
+    Ok((Databases::default(), Arc::new(engine), closed))
 }
 
 fn service_options(config: &Config, member_id: u64) -> etcd::Options {

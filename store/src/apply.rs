@@ -117,6 +117,7 @@ impl Machine {
             alarms: alarms.clone(),
             members: members.clone(),
             index: twin.published().clone(),
+            engine: engine.clone(),
             cached_bytes: 0,
             index_bytes: twin.index_bytes(),
             edits: Edits::default(),
@@ -124,7 +125,6 @@ impl Machine {
         });
         let reader = Reader {
             view: Arc::new(ArcSwap::new(view)),
-            engine: engine.clone(),
             missed: Arc::default(),
             retained: Arc::new(Retained::new(retained_bytes(&options))),
             pins: Arc::default(),
@@ -393,6 +393,7 @@ impl Machine {
             alarms: self.alarms.clone(),
             members: self.members.clone(),
             index,
+            engine: self.engine.clone(),
             cached_bytes: self.twin.cached_bytes(),
             index_bytes: self.twin.index_bytes(),
             edits: self.twin.total(),

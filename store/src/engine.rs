@@ -1,12 +1,16 @@
 //! Where state is kept as bytes: an ordered map per family, atomic batches, and nothing durable before a flush.
 
 pub mod memory;
+pub mod place;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod swap;
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::error::StoreError;
+use crate::snapshot::Checkpoint;
 
 /// The column families; `layout` says what is in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +131,15 @@ pub trait StateEngine: Send + Sync + 'static {
     /// runs may need an older one.
     fn set_horizon(&self, revision: i64);
 
+    /// Makes everything durable and a copy of it, of one moment between two batches. Writes go on meanwhile; only
+    /// those of an engine without files wait.
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        Err(StoreError::Engine {
+            doing: "make a checkpoint",
+            source: "this engine cannot".into(),
+        })
+    }
+
     /// Rewrites everything, so that what may be dropped is. Reads and writes go on meanwhile.
     fn compact_all(&self) -> Result<(), StoreError>;
 
@@ -151,6 +164,12 @@ pub trait StateEngine: Send + Sync + 'static {
     /// Named gauges for support and metrics.
     fn gauges(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+}
+
+impl fmt::Debug for dyn StateEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateEngine")
     }
 }
 

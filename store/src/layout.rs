@@ -6,7 +6,7 @@
 //! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
-//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`], [`META_MEMBERS`] and `kept_prefix` |
+//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`], [`META_MEMBERS`], [`META_INSTALLED`] and `kept_prefix` |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
@@ -40,6 +40,9 @@ pub const META_SWEPT: &[u8] = b"swept";
 pub const META_ALARMS: &[u8] = b"alarms";
 /// `meta`: the members that the cluster is to have, as an encoded [`MemberTable`]. Absent before the first.
 pub const META_MEMBERS: &[u8] = b"members";
+/// `meta`: term and index of the entry that the state was at when this member took it over from another one, as varints.
+/// Absent if it never did. Each member's own affair.
+pub const META_INSTALLED: &[u8] = b"installed";
 
 /// `meta`: what the names of items begin with that came in an etcd snapshot's bucket and mean nothing here yet. The
 /// item's own key follows; the value is as it was.
@@ -333,12 +336,35 @@ pub(crate) fn put_state(
     }
 }
 
+/// Appends a name as [`META_STATE`] has it.
+pub(crate) fn put_name(out: &mut Vec<u8>, name: &SnapshotName) {
+    let membership = name.membership.membership.encode();
+    put_state(
+        out,
+        name.applied,
+        (name.membership.log_id, &membership),
+        name.revision,
+        name.compact_revision,
+        name.retained_revision,
+    );
+}
+
 /// Reads [`META_STATE`].
 pub fn state(stored: &[u8]) -> Result<SnapshotName, StoreError> {
     let mut rest = stored;
     parse_state(&mut rest)
         .filter(|name| rest.is_empty() && is_possible(name))
         .ok_or_else(|| StoreError::damaged("the state in family meta cannot be read"))
+}
+
+/// Reads [`META_INSTALLED`].
+pub(crate) fn installed(stored: &[u8]) -> Result<LogId, StoreError> {
+    let mut rest = stored;
+    take_log_id(&mut rest)
+        .filter(|_| rest.is_empty())
+        .ok_or_else(|| {
+            StoreError::damaged("the mark of an installation in family meta cannot be read")
+        })
 }
 
 /// Where a sweep stands.
@@ -449,7 +475,7 @@ pub fn members(stored: &[u8]) -> Result<Members, StoreError> {
     members.ok_or_else(|| StoreError::damaged("the members in family meta cannot be read"))
 }
 
-fn put_log_id(out: &mut Vec<u8>, id: LogId) {
+pub(crate) fn put_log_id(out: &mut Vec<u8>, id: LogId) {
     varint::put(out, id.term);
     varint::put(out, id.index);
 }

@@ -117,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::answer::Operations;
+    use crate::engine::memory::MemoryEngine;
     use crate::mvcc::index::Index;
     use crate::retained::Edits;
 
@@ -126,6 +127,7 @@ mod tests {
             compact_revision: -1,
             applied: None,
             index: Index::default(),
+            engine: Arc::new(MemoryEngine::new()),
             cached_bytes: 0,
             index_bytes: 0,
             edits: Edits::default(),

@@ -13,6 +13,7 @@ use proto::etcd::etcdserverpb::{RangeRequest, TxnRequest, TxnResponse};
 use crate::alarm::Alarms;
 use crate::answer::{Operations, Refusal};
 use crate::engine::StateEngine;
+use crate::engine::swap::SwapEngine;
 use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::hash::{self, KvHash};
@@ -44,6 +45,9 @@ pub struct View {
     pub members: Arc<Members>,
     /// The live keys.
     pub index: Index,
+    /// Where everything else is read: of the same database as the index, also when the machine has gone over to
+    /// another one since. Whoever holds the view keeps its database open.
+    pub engine: Arc<dyn StateEngine>,
     /// Bytes of values held in memory.
     pub cached_bytes: usize,
     /// Bytes that the index takes beside them, about.
@@ -58,7 +62,6 @@ pub struct View {
 #[derive(Clone)]
 pub struct Reader {
     pub(crate) view: Arc<ArcSwap<View>>,
-    pub(crate) engine: Arc<dyn StateEngine>,
     /// Records that had to be fetched from the engine, for the writer to take back into memory.
     pub(crate) missed: Arc<Mutex<VecDeque<Record>>>,
     /// Older views, for the next pages of lists.
@@ -85,14 +88,20 @@ impl Reader {
     ///
     /// Everything that compaction gives up meanwhile stays on disk, so a pin is for as long as a read takes.
     pub fn pin(&self, revision: i64) -> Result<Pin, Refusal> {
-        let (pin, compacted) = self.pin_from(revision);
+        self.pin_in_view(revision).map(|(pin, _)| pin)
+    }
+
+    /// As [`Reader::pin`], with the view in whose database the revision is readable.
+    fn pin_in_view(&self, revision: i64) -> Result<(Pin, Arc<View>), Refusal> {
+        let (pin, view) = self.pin_from(revision);
+        let compacted = view.compact_revision;
         if revision < compacted - i64::from(mutant::is_on(Mutant::CompactedOffByOne)) {
             return Err(Refusal::Compacted {
                 requested: revision,
                 compacted,
             });
         }
-        Ok(pin)
+        Ok((pin, view))
     }
 
     /// Pins the revision of a range, unless it is the view's: that one the view itself keeps.
@@ -101,13 +110,14 @@ impl Reader {
         is_past.then(|| self.pin(request.revision)).transpose()
     }
 
-    /// Pins a revision, and answers the oldest one that is readable now: what is at or above both stays so.
+    /// Pins a revision, and answers the newest view, whose compaction says what is readable now: what is at or above
+    /// both stays so in the database of that view. In one of an older view it stays anyway: nothing is swept there.
     ///
     /// In this order: whoever computed the horizon without seeing this pin has done so before the answer was read,
     /// from a compaction that was published.
-    fn pin_from(&self, revision: i64) -> (Pin, i64) {
+    fn pin_from(&self, revision: i64) -> (Pin, Arc<View>) {
         let pin = self.pins.pin(revision);
-        (pin, self.view.load().compact_revision)
+        (pin, self.view())
     }
 
     /// The oldest revision that a read which runs now, or one of the newest view, needs.
@@ -244,7 +254,7 @@ impl Reader {
         chosen: &Chosen,
         page: Range<usize>,
     ) -> Result<Vec<Record>, StoreError> {
-        chosen.read(&*self.engine, page)
+        chosen.read(page)
     }
 
     /// As [`Reader::txn`], unless that is more work than [`Reader::range_within`] may do, or `goes_on` says no meanwhile.
@@ -282,7 +292,9 @@ impl Reader {
     ) -> Result<Result<TxnResponse, Refusal>, StoreError> {
         let lowest = read_txn::lowest_revision(request).filter(|&lowest| lowest < view.revision);
         let pinned = lowest.map(|lowest| self.pin_from(lowest));
-        let compacted = pinned.as_ref().map_or(-1, |&(_, compacted)| compacted);
+        let compacted = pinned
+            .as_ref()
+            .map_or(-1, |(_, newest)| newest.compact_revision);
         let room = Room::new(true);
         let answer = self.with_source(view, |source| {
             let source = Source {
@@ -304,7 +316,7 @@ impl Reader {
             index: &view.index,
             revision: view.revision,
             compact_revision: view.compact_revision,
-            engine: &*self.engine,
+            engine: &*view.engine,
             is_written: true,
             missed: Some(&|record| self.note_missed(record)),
             retained: Some(&self.retained),
@@ -358,16 +370,17 @@ impl Reader {
         wants: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<Result<History, Refusal>, StoreError> {
         // The versions in force at `after` are what the first changes replaced.
-        let (_pin, compacted) = self.pin_from(after);
+        let (_pin, newest) = self.pin_from(after);
         let revisions = (after, up_to.min(view.revision));
-        history::read(&*self.engine, compacted, revisions, limit_revisions, wants)
+        let compacted = newest.compact_revision;
+        history::read(&*view.engine, compacted, revisions, limit_revisions, wants)
     }
 
     /// The version of `key` that was in force just before `before_revision`; none if there was none or it is
     /// compacted.
     pub fn previous(&self, key: &[u8], before_revision: i64) -> Result<Option<Record>, StoreError> {
-        match self.pin(before_revision - 1) {
-            Ok(pin) => history::version_at(&*self.engine, key, pin.revision()),
+        match self.pin_in_view(before_revision - 1) {
+            Ok((pin, view)) => history::version_at(&*view.engine, key, pin.revision()),
             Err(_) => Ok(None),
         }
     }
@@ -382,11 +395,12 @@ impl Reader {
         revision: i64,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Result<Option<KvHash>, Refusal>, StoreError> {
-        let (_pin, compacted) = self.pin_from(view.compact_revision);
-        if compacted > view.compact_revision {
-            return self.hash_kv(&self.view(), revision, goes_on);
+        let (_pin, newest) = self.pin_from(view.compact_revision);
+        if newest.compact_revision > view.compact_revision {
+            return self.hash_kv(&newest, revision, goes_on);
         }
-        hash::kv(&*self.engine, view, compacted, revision, goes_on)
+        let compacted = view.compact_revision;
+        hash::kv(&*view.engine, view, compacted, revision, goes_on)
     }
 
     /// A hash of all that members hold alike; none if `goes_on` says no meanwhile. Reads everything, too.
@@ -395,15 +409,20 @@ impl Reader {
         view: &View,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Option<u32>, StoreError> {
-        let (_pin, compacted) = self.pin_from(view.compact_revision);
-        if compacted > view.compact_revision {
-            return self.hash_whole(&self.view(), goes_on);
+        let (_pin, newest) = self.pin_from(view.compact_revision);
+        if newest.compact_revision > view.compact_revision {
+            return self.hash_whole(&newest, goes_on);
         }
-        hash::whole(&*self.engine, view, compacted, goes_on)
+        hash::whole(&*view.engine, view, view.compact_revision, goes_on)
     }
 
-    /// The engine below.
-    pub fn engine(&self) -> &Arc<dyn StateEngine> {
-        &self.engine
+    /// The engine of the newest view. Not to be kept: see [`Reader::swap_engine`].
+    pub fn engine(&self) -> Arc<dyn StateEngine> {
+        self.view.load().engine.clone()
+    }
+
+    /// An engine that is always that of the newest view.
+    pub fn swap_engine(&self) -> SwapEngine {
+        SwapEngine::new(self.view.clone())
     }
 }

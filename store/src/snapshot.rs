@@ -1,4 +1,17 @@
 //! Snapshots as names: what the engine has durably flushed. Their files are made when one must be sent.
+//!
+//! - A [`Checkpoint`] is the state at one moment, to be read in chunks by whoever sends it; its [`Manifest`] says what
+//!   it consists of.
+//! - A [`Receiver`] takes one aside, and [`Received`] is one that is complete. [`crate::Machine`] goes over to it.
+
+mod checkpoint;
+pub(crate) mod image;
+mod manifest;
+mod receiver;
+
+pub use checkpoint::{CHUNK, Checkpoint};
+pub use manifest::{FileEntry, Kind, MAX_ENCODED, MAX_FILES, Manifest};
+pub use receiver::{Arrived, Have, ReceiveError, Received, Receiver};
 
 use crate::alarm::Alarms;
 use crate::engine::{Family, StateEngine};
@@ -55,6 +68,18 @@ pub(crate) fn members(engine: &dyn StateEngine) -> Result<Members, StoreError> {
     let mut found = Ok(Members::default());
     engine.get(Family::Meta, layout::META_MEMBERS, &mut |stored| {
         found = layout::members(stored);
+    })?;
+    found
+}
+
+/// The entry that the state was at when it was taken over from another member, if it ever was.
+///
+/// As long as nothing was applied since, the raft log beside it may know nothing of that entry: it may end before it,
+/// or hold another one in its place that was never committed.
+pub fn installed(engine: &dyn StateEngine) -> Result<Option<LogId>, StoreError> {
+    let mut found = Ok(None);
+    engine.get(Family::Meta, layout::META_INSTALLED, &mut |stored| {
+        found = layout::installed(stored).map(Some);
     })?;
     found
 }

@@ -58,7 +58,7 @@ impl Sweep {
         if mutant::is_on(Mutant::HorizonNotDurable) {
             return Ok(self.reader.view().compact_revision);
         }
-        let durable = snapshot::durable(&**self.reader.engine())?;
+        let durable = snapshot::durable(&*self.reader.engine())?;
         Ok(durable.map_or(-1, |name| name.retained_revision))
     }
 
@@ -71,10 +71,9 @@ impl Sweep {
         let published = self.reader.view().compact_revision;
         let durable = self.durable_revision()?;
         let horizon = published.min(durable).min(self.reader.oldest_needed());
-        if horizon > self.horizon {
-            self.horizon = horizon;
-            self.reader.engine().set_horizon(horizon);
-        }
+        self.horizon = self.horizon.max(horizon);
+        // Also one that is known: the machine may have gone over to a database that was not told yet.
+        self.reader.engine().set_horizon(self.horizon);
         Ok(self.horizon)
     }
 
@@ -82,7 +81,7 @@ impl Sweep {
     pub fn step(&mut self, max_changes: usize) -> Result<Swept, StoreError> {
         let pins = self.reader.pins.clone();
         let _exclusive = pins.exclusive();
-        let engine = self.reader.engine().clone();
+        let engine = self.reader.engine();
         let mut position = position(&*engine)?;
         if position.cleared >= self.horizon {
             return Ok(Swept {
@@ -131,11 +130,11 @@ impl Sweep {
 
     /// The revision that the `log` begins with: everything before it is swept.
     pub fn cleared(&self) -> Result<i64, StoreError> {
-        Ok(position(&**self.reader.engine())?.cleared)
+        Ok(position(&*self.reader.engine())?.cleared)
     }
 
     /// The state that is swept.
-    pub fn engine(&self) -> &Arc<dyn StateEngine> {
+    pub fn engine(&self) -> Arc<dyn StateEngine> {
         self.reader.engine()
     }
 }

@@ -36,6 +36,7 @@ use store::etcd::{export, status};
 use store::fs::{SimFs, WalFs};
 use store::log::{Log, LogError, LogOptions, dump};
 use store::record::Fields;
+use store::snapshot::{Checkpoint, FileEntry, Kind, Manifest, Receiver};
 use store::{
     BATCH_FORMAT, Entry, FEATURE_LEVEL, LogId, Machine, Membership, Options, Payload, Reader,
     Record, StoreError, StoredMembership, Sweep, Swept, Vote, layout,
@@ -124,6 +125,38 @@ fn memberships() {
         let encoded = membership.encode();
         assert_eq!(Membership::decode(&encoded).unwrap(), membership);
         encoded.len()
+    });
+}
+
+#[test]
+fn manifests_of_snapshots() {
+    fuzz("manifest", CASES, |input| {
+        let Ok(manifest) = Manifest::decode(input) else {
+            return 0;
+        };
+        assert_eq!(Manifest::decode(&manifest.encode()).unwrap(), manifest);
+        let names = manifest.files.iter().map(|file| file.name.len());
+        names.sum::<usize>() + manifest.name.membership.membership.members.len() * 8
+    });
+}
+
+#[test]
+fn images_of_states() {
+    let mut manifest = None;
+    for file in fuzz::files("manifest") {
+        let decoded = Manifest::decode(&file).unwrap();
+        manifest = Some(decoded)
+            .filter(|decoded| decoded.kind == Kind::Image)
+            .or(manifest);
+    }
+    let manifest = manifest.unwrap();
+    fuzz("image", CASES / 10, |input| {
+        let mut manifest = manifest.clone();
+        manifest.files[0].size = input.len() as u64;
+        let mut receiver = Receiver::in_memory(manifest, u64::MAX).unwrap();
+        receiver.write(0, 0, input).unwrap();
+        receiver.end_file(0, crc32c::crc32c(input)).unwrap();
+        receiver.finish().map_or(0, |_| input.len())
     });
 }
 
@@ -566,6 +599,24 @@ fn envelope(ops: Vec<Op>) -> Vec<u8> {
 }
 
 /// Run it after a change of a format, look at the difference, and commit it.
+/// That of an image, and what the one of a database looks like.
+fn manifests(checkpoint: &Checkpoint) -> [Vec<u8>; 2] {
+    let image = checkpoint.manifest().clone();
+    let files = ["000011.sst", "CURRENT", "MANIFEST-000005", "OPTIONS-000007"];
+    let files = files.iter().zip([1 << 26, 16, 1 << 40, u64::MAX]);
+    let database = Manifest {
+        kind: Kind::Database,
+        files: files
+            .map(|(name, size)| FileEntry {
+                name: (*name).to_owned(),
+                size,
+            })
+            .collect(),
+        ..image.clone()
+    };
+    [image.encode(), database.encode()]
+}
+
 #[test]
 #[ignore = "writes into the source tree: cargo test -p holdfast-store --test decoders -- --ignored write_the_corpus"]
 fn write_the_corpus() {
@@ -650,6 +701,11 @@ fn write_the_corpus() {
     let compaction = envelope(vec![Op::Compact(compaction)]);
     apply(&mut machine, 4, Payload::Commands(compaction.into()));
     engine.flush().unwrap();
+    let checkpoint = engine.checkpoint().unwrap();
+    write_corpus("manifest", &manifests(&checkpoint));
+    let mut image = vec![0; checkpoint.manifest().size() as usize];
+    checkpoint.read(0, 0, &mut image).unwrap();
+    write_corpus("image", &[image]);
     let mut sweep = Sweep::new(machine.reader());
     sweep.raise_horizon().unwrap();
     assert!(!sweep.step(3).unwrap().is_done);

@@ -354,7 +354,11 @@ impl World {
     fn is_excused(&self, error: &BootError, fate: Fate, armed: Armed) -> bool {
         let disagrees = matches!(
             error,
-            BootError::Start(StartError::AheadOfLog { .. } | StartError::BehindLog { .. })
+            BootError::Start(
+                StartError::AheadOfLog { .. }
+                    | StartError::BehindLog { .. }
+                    | StartError::OtherLog { .. }
+            )
         );
         let is_faulty = match fate {
             Fate::PowerCut { .. } => self.disk.operations() >= armed.cut_at,
@@ -520,9 +524,8 @@ async fn start(
     settings: Settings,
     boot: &Mutex<Boot>,
 ) -> Result<Node, BootError> {
-    let engine: Arc<dyn StateEngine> = engine;
     let (log, log_worker, recovered) = Log::open(disk, log_options).map_err(BootError::Log)?;
-    let machine = Machine::open(Arc::clone(&engine), store_options).map_err(BootError::Store)?;
+    let machine = Machine::open(engine, store_options).map_err(BootError::Store)?;
     {
         let mut boot = boot.lock();
         boot.flushed = machine.applied().map_or(0, |id| id.index);
@@ -564,11 +567,11 @@ async fn start(
         },
         auto_compaction: None,
         machine,
-        engine,
         log,
         log_worker,
         hub,
         term,
+        databases: Arc::default(),
         metrics: Arc::new(Metrics::new(false)),
         admission: Arc::default(),
         exec,

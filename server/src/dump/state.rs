@@ -33,7 +33,8 @@ fn print(options: &DumpStateOptions) -> Result<(), String> {
             options.data_dir.display()
         ));
     }
-    let folder = options.data_dir.join("member/db");
+    let folder =
+        data_dir::existing_database(&options.data_dir).map_err(|error| error.to_string())?;
     let engine = RocksEngine::open_to_read(&folder).map_err(|error| {
         format!(
             "cannot read the database in {}: {}",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use store::StoreError;
 use store::engine::{Batch, Family, StateEngine, Verified, VerifyFrom, Visitor};
 use store::fs::{self, WalFs};
+use store::snapshot::Checkpoint;
 use tokio::sync::oneshot;
 
 use super::Metrics;
@@ -34,23 +35,43 @@ pub struct TimedEngine<E> {
     metrics: Arc<Metrics>,
     space: Arc<DiskSpace>,
     recovery: Duration,
-    /// Behind `engine`, so that it is dropped when that is closed.
-    _open: oneshot::Sender<Infallible>,
+    /// Behind `engine`, so that they are dropped when that is closed.
+    _open: (oneshot::Sender<Infallible>, AnyOpen),
 }
 
 /// Resolves, with an error, when an engine is closed: the last thread that used it has let go of it.
 pub type Closed = oneshot::Receiver<Infallible>;
 
+/// Held by each of the engines that a node has one after the other.
+#[derive(Clone)]
+pub struct AnyOpen {
+    _open: Arc<oneshot::Sender<Infallible>>,
+}
+
+impl AnyOpen {
+    /// What to give to each engine, and what resolves when the last one that got it is closed.
+    pub fn new() -> (Self, Closed) {
+        let (open, closed) = oneshot::channel();
+        let _open = Arc::new(open);
+        (Self { _open }, closed)
+    }
+}
+
 impl<E> TimedEngine<E> {
     /// Times the writes of `engine`; `space` says how long to wait for space.
-    pub fn new(engine: E, metrics: Arc<Metrics>, space: Arc<DiskSpace>) -> (Self, Closed) {
+    pub fn new(
+        engine: E,
+        metrics: Arc<Metrics>,
+        space: Arc<DiskSpace>,
+        any: AnyOpen,
+    ) -> (Self, Closed) {
         let (open, closed) = oneshot::channel();
         let engine = Self {
             engine,
             metrics,
             space,
             recovery: RECOVERY,
-            _open: open,
+            _open: (open, any),
         };
         (engine, closed)
     }
@@ -143,6 +164,10 @@ impl<E: StateEngine> StateEngine for TimedEngine<E> {
         self.engine.set_horizon(revision);
     }
 
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        self.engine.checkpoint()
+    }
+
     fn compact_all(&self) -> Result<(), StoreError> {
         self.engine.compact_all()
     }
@@ -194,6 +219,7 @@ mod tests {
             MemoryEngine::new(),
             Arc::new(Metrics::new(false)),
             space.clone(),
+            AnyOpen::new().0,
         );
         engine.recovery = Duration::from_millis(300);
         let full = || StoreError::OutOfSpace {
@@ -225,8 +251,17 @@ mod tests {
     #[test]
     fn writes_to_the_engine_are_counted_and_arrive() {
         let metrics = Arc::new(Metrics::new(false));
-        let (engine, mut closed) =
-            TimedEngine::new(MemoryEngine::new(), metrics.clone(), Arc::default());
+        let (any, mut all_closed) = AnyOpen::new();
+        let open = || {
+            TimedEngine::new(
+                MemoryEngine::new(),
+                metrics.clone(),
+                Arc::default(),
+                any.clone(),
+            )
+        };
+        let (engine, mut closed) = open();
+        let (other, _) = open();
         let mut batch = Batch::default();
         batch.put(Family::Meta, |key| key.push(1), |value| value.push(2));
         engine.write(&batch).unwrap();
@@ -241,5 +276,11 @@ mod tests {
         assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         drop(engine);
         assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        drop(any);
+        let still_open = all_closed.try_recv();
+        assert_eq!(still_open, Err(oneshot::error::TryRecvError::Empty));
+        drop(other);
+        let closed = all_closed.try_recv();
+        assert_eq!(closed, Err(oneshot::error::TryRecvError::Closed));
     }
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use store::snapshot::Received;
 use store::{Entry, Machine, SnapshotName, StateEngine, StoreError};
 use tokio::sync::oneshot;
 
@@ -37,13 +38,21 @@ pub enum Job {
         /// Told when it ended.
         ended: Done,
     },
-    /// Replace the state by that of another engine.
+    /// Go over to another state.
     Install {
-        /// Holds the new state.
-        source: Arc<dyn StateEngine>,
+        /// Where the new state is.
+        source: Source,
         /// Told when it is durable.
         done: Done,
     },
+}
+
+/// A state to go over to.
+pub enum Source {
+    /// One that arrived from another member.
+    Received(Box<Received>),
+    /// The items of an engine.
+    Engine(Arc<dyn StateEngine>),
 }
 
 /// The way to the apply worker.
@@ -120,15 +129,43 @@ impl ApplyWorker {
         let outcome = self.machine.apply(entries)?;
         self.core
             .set_applied(self.machine.applied(), self.machine.membership());
+        self.tell_sweep();
+        self.core.answer(outcome.answers);
+        if !outcome.changes.is_empty() {
+            self.core.hub.publish(outcome.changes);
+        }
+        Ok(())
+    }
+
+    fn tell_sweep(&mut self) {
         let compacted = self.core.reader.view().compact_revision;
         if compacted != self.compacted {
             self.compacted = compacted;
             self.core.sweeps.compacted(compacted);
         }
-        self.core.answer(outcome.answers);
-        if !outcome.changes.is_empty() {
-            self.core.hub.publish(outcome.changes);
+    }
+
+    /// Goes over to another state; on return it is durable and what everybody sees.
+    ///
+    /// Commands of this member that are in it get no answer here: consensus gives up on their entries when it purges
+    /// them.
+    fn install(&mut self, source: Source) -> Result<(), StoreError> {
+        match source {
+            Source::Received(received) => {
+                let databases = self.core.databases.clone();
+                databases.install(&mut self.machine, *received)?;
+            }
+            Source::Engine(engine) => self.machine.install(&*engine)?,
         }
+        let revision = self.core.reader.view().revision;
+        // No change sets come with it, so that watchers would wait for the next write.
+        self.core.hub.jumped(revision);
+        self.core
+            .set_applied(self.machine.applied(), self.machine.membership());
+        // Also if that is as far as before: the sweep of this database may not have come to its end.
+        self.compacted = -1;
+        self.tell_sweep();
+        self.is_warming = true;
         Ok(())
     }
 
@@ -168,9 +205,7 @@ impl ApplyWorker {
                 self.ended(ended, result);
             }
             Job::Install { source, done } => {
-                let result = self.machine.install(&*source);
-                self.core
-                    .set_applied(self.machine.applied(), self.machine.membership());
+                let result = self.install(source);
                 self.ended(done, result);
             }
         }

@@ -32,8 +32,7 @@ impl Control for Nobody {
 /// A node with nothing in it, and what is behind it.
 pub(crate) fn node(admission: Admission) -> (Node, Arc<Core>) {
     let engine = Arc::new(MemoryEngine::new());
-    let machine =
-        Machine::open(engine.clone(), store::Options::default()).expect("an empty engine opens");
+    let machine = Machine::open(engine, store::Options::default()).expect("an empty engine opens");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (hub, _, _) = Hub::new(
         machine.reader(),
@@ -49,7 +48,7 @@ pub(crate) fn node(admission: Admission) -> (Node, Arc<Core>) {
         clock,
         reader: machine.reader(),
         hub,
-        engine,
+        databases: Arc::default(),
         metrics: Arc::new(Metrics::new(false)),
         admission: Arc::new(admission),
         applied: (machine.applied(), machine.membership().clone()),

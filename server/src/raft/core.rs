@@ -12,9 +12,11 @@ use parking_lot::Mutex;
 use store::{Answered, LogId, Reader, StateEngine, StoredMembership};
 use tokio::sync::watch;
 
+use super::holds::Holds;
 use super::proposer::{Proposals, Waiter};
 use super::reads::Reads;
 use crate::admission::Admission;
+use crate::databases::Databases;
 use crate::exec::Clock;
 use crate::metrics::Metrics;
 use crate::node::{CallError, Proposed};
@@ -31,7 +33,10 @@ pub struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reader: Reader,
     pub(crate) hub: Hub,
+    /// Always the one of now.
     pub(crate) engine: Arc<dyn StateEngine>,
+    pub(crate) databases: Arc<Databases>,
+    pub(crate) holds: Holds,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) proposals: Proposals,
@@ -75,7 +80,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reader: Reader,
     pub(crate) hub: Hub,
-    pub(crate) engine: Arc<dyn StateEngine>,
+    pub(crate) databases: Arc<Databases>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) applied: (Option<LogId>, StoredMembership),
@@ -88,9 +93,11 @@ impl Core {
             member_id: parts.member_id,
             boot: parts.boot,
             clock: parts.clock,
+            engine: Arc::new(parts.reader.swap_engine()),
             reader: parts.reader,
             hub: parts.hub,
-            engine: parts.engine,
+            databases: parts.databases,
+            holds: Holds::default(),
             metrics: parts.metrics,
             admission: parts.admission,
             proposals: Proposals::default(),

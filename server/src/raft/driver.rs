@@ -10,8 +10,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{AsyncRuntime, Instant as _, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
-use store::log::{Log, Worker};
-use store::{Machine, Members, StateEngine, StoreError};
+use store::log::{Log, LogError, Worker};
+use store::{Machine, Members, StoreError};
 
 use super::apply::{ApplyWorker, Jobs};
 use super::core::Parts;
@@ -20,9 +20,11 @@ use super::inbound::Local;
 use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
-use super::{Core, RaftOf, membership, proposer, reads};
+use super::{Core, RaftOf, agreement, membership, proposer, reads};
 use crate::admission::Admission;
 use crate::auto_compact::{self, Retention};
+use crate::databases::Databases;
+use crate::disk_space::Level;
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
 use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus, PeerStatus};
@@ -87,14 +89,14 @@ pub struct NodeOptions {
     pub auto_compaction: Option<Retention>,
     /// The state.
     pub machine: Machine,
-    /// Where the state is kept.
-    pub engine: Arc<dyn StateEngine>,
     /// The log.
     pub log: Log,
     /// Its writer.
     pub log_worker: Worker,
     /// Where events go.
     pub hub: Hub,
+    /// How it comes by another state.
+    pub databases: Arc<Databases>,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// Which writes are let in.
@@ -134,6 +136,17 @@ pub enum StartError {
         /// The newest entry no longer in the log.
         purged: u64,
     },
+    /// State and log have another entry at the same place.
+    #[error(
+        "the log has another entry {applied} than the one that the state on disk has applied: one of them was copied back; restore both from the same time"
+    )]
+    OtherLog {
+        /// The newest entry in the state.
+        applied: u64,
+    },
+    /// The log cannot be read.
+    #[error("the raft log cannot be read")]
+    Log(#[from] LogError),
     /// No leader within the time a start may take.
     #[error("no leader was elected: {0}")]
     NoLeader(CallError),
@@ -181,7 +194,7 @@ struct Driver<R: AsyncRuntime> {
 /// Starts a node on the current runtime. It serves once this returns: it leads or follows, and has applied
 /// everything that was committed before it stopped.
 pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartError> {
-    check_agreement(&options)?;
+    let agreement = agreement::of(&options.machine, &options.log)?;
     let log = options.log.clone();
     let core = Core::new(Parts {
         cluster_id: options.cluster_id,
@@ -191,7 +204,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         clock: options.clock,
         reader: options.machine.reader(),
         hub: options.hub,
-        engine: options.engine,
+        databases: options.databases,
         metrics: options.metrics,
         admission: options.admission,
         applied: (
@@ -204,6 +217,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     options
         .exec
         .start("wal", Box::new(LogWork(options.log_worker)));
+    agreement.establish(&log).await?;
     options.exec.start("apply", Box::new(apply));
     options.exec.start("flush", Box::new(flush));
     let memory = MemoryWorker(options.memory.clone());
@@ -385,21 +399,6 @@ fn config(cluster_id: u64, election: Duration, heartbeat: Duration) -> openraft:
         quorum_loss_probe_interval: Some(election * 2),
         ..openraft::Config::default()
     }
-}
-
-/// State and log must be of the same past.
-fn check_agreement(options: &NodeOptions) -> Result<(), StartError> {
-    let applied = options.machine.applied().map_or(0, |id| id.index);
-    let last = options.log.last().map_or(0, |id| id.index);
-    let purged = options.log.last_purged().map_or(0, |id| id.index);
-    let last = last.max(purged);
-    if applied > last {
-        return Err(StartError::AheadOfLog { applied, last });
-    }
-    if applied < purged {
-        return Err(StartError::BehindLog { applied, purged });
-    }
-    Ok(())
 }
 
 /// A linearizable read works: there is a leader, and what was committed is applied. A member that is not alone waits
@@ -597,6 +596,11 @@ impl<R: AsyncRuntime> Driver<R> {
 
     /// The last entry before the stretch of log that is kept, if it can go.
     fn purgeable(&self, flushed: u64) -> Option<u64> {
+        // On a disk that fills up, somebody's snapshot has to begin anew rather than everybody's writes end.
+        let flushed = match self.core.admission.space.level() {
+            Level::Enough => flushed.min(self.core.holds.oldest()),
+            Level::Low | Level::Exhausted => flushed,
+        };
         let first = self.log.last_purged().map_or(0, |id| id.index + 1);
         let excess = self.log.bytes_since(first.saturating_sub(1));
         // Files go only whole: there is nothing to gain from purging more often.

@@ -43,7 +43,10 @@ impl LogStorage {
     }
 
     /// Hands a change to the log and waits until it is on disk.
-    async fn durably(&self, change: impl FnOnce(&Log, store::log::Done)) -> Result<(), io::Error> {
+    pub(super) async fn durably(
+        &self,
+        change: impl FnOnce(&Log, store::log::Done),
+    ) -> Result<(), io::Error> {
         let (done, synced) = oneshot::channel();
         // A closed channel means that openraft gave up waiting; there is nobody to tell.
         change(&self.log, Box::new(move |result| drop(done.send(result))));

@@ -6,8 +6,10 @@
 //! - `network`, `inbound`: what this member asks of its peers, and what it answers; `wire`: the messages.
 //! - `membership`: has raft's configuration follow the table of members.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
+//! - `agreement`: whether state and log are of the same past. `holds`: log that a snapshot under way needs.
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
+mod agreement;
 pub mod apply;
 #[cfg(test)]
 pub(crate) mod bare;
@@ -15,6 +17,7 @@ mod core;
 mod driver;
 mod flush;
 mod forward;
+mod holds;
 mod inbound;
 mod log_storage;
 mod membership;
@@ -24,13 +27,15 @@ mod reads;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+#[cfg(all(test, feature = "rocksdb"))]
+mod transfer;
 mod types;
 mod wire;
 
 pub use core::Core;
 pub use driver::{Beginning, NodeOptions, StartError, run_tokio, start};
 pub use log_storage::{LogReader, LogStorage};
-pub use state_machine::{SnapshotHandle, StateMachine};
+pub use state_machine::{SnapshotHandle, StateMachine, received};
 pub use types::Types;
 
 /// The runtime interface that consensus runs on; the simulation implements it.

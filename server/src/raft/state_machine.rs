@@ -10,22 +10,66 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{AsyncRuntime, OptionalSend};
 use store::log::Log;
 use store::mutant::{self, Mutant};
-use store::{Entry, Payload, SnapshotName, StateEngine};
+use store::snapshot::{Checkpoint, Received};
+use store::{Entry, Payload, SnapshotName, StateEngine, StoreError};
 use tokio::sync::oneshot;
 
 use super::Core;
-use super::apply::{Job, Jobs};
+use super::apply::{Job, Jobs, Source};
 use super::flush::Flushes;
+use super::holds::Hold;
 use super::types::{
-    RaftLogId, RaftStoredMembership, Types, raft_id, raft_stored_membership, store_entry,
+    RaftLogId, RaftStoredMembership, Types, raft_id, raft_stored_membership, store_entry, store_id,
 };
 
 /// Entries given to the apply worker at once, in bytes: bounds what a long replay holds in memory.
 const APPLY_BYTES: usize = 4 << 20;
 
-/// Where a snapshot's content can be had. Nothing is copied until somebody asks for it.
-pub struct SnapshotHandle {
-    pub(super) engine: Arc<dyn StateEngine>,
+/// Where a snapshot's content can be had.
+///
+/// One of this node is a name alone, until somebody sends it and asks for a [`Checkpoint`]. While it is held, the log
+/// keeps the entries behind it.
+pub struct SnapshotHandle(Content);
+
+enum Content {
+    Here {
+        engine: Arc<dyn StateEngine>,
+        _hold: Hold,
+    },
+    Received(Box<Received>),
+}
+
+impl SnapshotHandle {
+    /// Makes the files of the snapshot, for a leader of `term` to send. Blocks on the disk.
+    ///
+    /// They are of the state as it is now, so their meta is that of [`Checkpoint::name`], at or behind the meta that
+    /// came with this handle. None if this node has applied entries of a later term: the leader that asked is deposed,
+    /// and what it sends must not be beyond its own vote.
+    pub fn checkpoint(&self, term: u64) -> Result<Option<Checkpoint>, StoreError> {
+        let Content::Here { engine, .. } = &self.0 else {
+            return Err(StoreError::Engine {
+                doing: "send a snapshot",
+                source: "it was received, and is not installed yet".into(),
+            });
+        };
+        let checkpoint = engine.checkpoint()?;
+        Ok(Some(checkpoint).filter(|made| made.name().applied.term <= term))
+    }
+}
+
+/// A snapshot that arrived from a leader of `term`, to be given to openraft. None if it cannot be that leader's: it
+/// ends in an entry of a later term.
+pub fn received<R: AsyncRuntime>(
+    received: Received,
+    term: u64,
+) -> Option<SnapshotOf<Types<R>, SnapshotHandle>> {
+    if received.name().applied.term > term {
+        return None;
+    }
+    Some(openraft::Snapshot {
+        meta: meta::<R>(received.name()),
+        snapshot: SnapshotHandle(Content::Received(Box::new(received))),
+    })
 }
 
 /// The state machine's side of openraft.
@@ -123,15 +167,22 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
 
     async fn install_snapshot(
         &mut self,
-        _: &SnapshotMetaOf<Types<R>>,
+        meta: &SnapshotMetaOf<Types<R>>,
         snapshot: SnapshotHandle,
     ) -> Result<(), io::Error> {
-        self.jobs
-            .run(|done| Job::Install {
-                source: snapshot.engine,
-                done,
-            })
-            .await
+        let source = match snapshot.0 {
+            Content::Here { engine, .. } => Source::Engine(engine),
+            Content::Received(received) => {
+                let expected = meta.last_log_id.as_ref().map(store_id);
+                if expected != Some(received.name().applied) {
+                    return Err(io::Error::other(
+                        "the snapshot to be installed is not the one that arrived",
+                    ));
+                }
+                Source::Received(received)
+            }
+        };
+        self.jobs.run(|done| Job::Install { source, done }).await
     }
 
     async fn get_current_snapshot(
@@ -162,14 +213,19 @@ fn snapshot<R: AsyncRuntime>(
     core: &Core,
     name: Option<&SnapshotName>,
 ) -> SnapshotOf<Types<R>, SnapshotHandle> {
-    let meta = name.map(|name| openraft::SnapshotMeta {
+    let index = name.map_or(0, |name| name.applied.index);
+    openraft::Snapshot {
+        meta: name.map(meta::<R>).unwrap_or_default(),
+        snapshot: SnapshotHandle(Content::Here {
+            engine: core.engine.clone(),
+            _hold: core.holds.hold(index),
+        }),
+    }
+}
+
+fn meta<R: AsyncRuntime>(name: &SnapshotName) -> SnapshotMetaOf<Types<R>> {
+    openraft::SnapshotMeta {
         last_log_id: Some(raft_id(name.applied)),
         last_membership: raft_stored_membership(&name.membership),
-    });
-    openraft::Snapshot {
-        meta: meta.unwrap_or_default(),
-        snapshot: SnapshotHandle {
-            engine: core.engine.clone(),
-        },
     }
 }

@@ -57,8 +57,7 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
         };
         let (log, worker, _) =
             Log::open(Arc::new(RealFs::new(wal)), options).expect("an empty folder opens");
-        let machine =
-            Machine::open(engine.clone(), Options::default()).expect("an empty engine opens");
+        let machine = Machine::open(engine, Options::default()).expect("an empty engine opens");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let (hub, _, _) = Hub::new(
             machine.reader(),
@@ -74,7 +73,7 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
             clock,
             reader: machine.reader(),
             hub,
-            engine,
+            databases: Arc::default(),
             metrics: Arc::new(Metrics::new(false)),
             admission: Arc::default(),
             applied: (machine.applied(), machine.membership().clone()),

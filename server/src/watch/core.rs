@@ -90,12 +90,18 @@ impl Core {
     }
 
     /// Moves everything forward once. Returns whether there may be more to do at once.
+    ///
+    /// `jumped` is the revision that the store went on to without change sets, 0 if it did not; `sets` follow it.
     pub(super) fn step(
         &mut self,
         sets: Vec<Arc<ChangeSet>>,
+        jumped: i64,
         commands: Vec<Command>,
         now: Duration,
     ) -> Result<bool, StoreError> {
+        if jumped > self.revision {
+            self.jump(jumped);
+        }
         self.publish(sets)?;
         for command in commands {
             self.command(command, now)?;
@@ -150,9 +156,7 @@ impl Core {
         };
         let (first, last) = (first.revision, last.revision);
         if first > self.revision + 1 {
-            // The store was replaced by a later one. What lies between is read from its history.
-            self.all_fall_behind();
-            self.ring.clear();
+            self.jump(first - 1);
         }
         let after = first - 1;
         if !self.groups.is_empty() {
@@ -161,13 +165,26 @@ impl Core {
         for set in sets {
             self.ring.push(set);
         }
-        self.revision = last;
+        self.reach(last);
+        Ok(())
+    }
+
+    /// Goes on to a revision without the change sets up to it: the store was replaced by a later one. What lies between
+    /// is read from its history. The ring begins anew: it has no gaps.
+    fn jump(&mut self, to: i64) {
+        self.all_fall_behind();
+        self.ring.clear();
+        self.reach(to);
+    }
+
+    /// The hub is at a revision; those that wait for it begin.
+    fn reach(&mut self, revision: i64) {
+        self.revision = revision;
         while let Some(&(start, key)) = self.waiting.first()
-            && start <= last + 1
+            && start <= revision + 1
         {
             self.set_state(key, State::Behind(start - 1));
         }
-        Ok(())
     }
 
     /// Hands the changes in `(after, up_to]` to the live watchers that want them.

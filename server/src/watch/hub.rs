@@ -150,6 +150,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Inbox {
     published: Vec<Arc<ChangeSet>>,
+    /// The revision that the store went on to without change sets; 0 if it did not. What is published follows it.
+    jumped: i64,
     /// Counted only while nobody listens.
     idle_bytes: usize,
     commands: Vec<Command>,
@@ -268,6 +270,17 @@ impl Hub {
         if wakes {
             self.shared.ready.notify_one();
         }
+    }
+
+    /// Told that the store was replaced by one at this revision: what lies between is to be read from its history.
+    /// Called by the apply thread, after it has published the view.
+    pub fn jumped(&self, revision: i64) {
+        let mut inbox = self.shared.inbox.lock();
+        // What was not handed out yet is in the history, too. Left here, it would have a gap behind it.
+        inbox.published = Vec::new();
+        inbox.idle_bytes = 0;
+        inbox.jumped = revision;
+        self.shared.ready.notify_one();
     }
 
     /// Opens a stream for the calling task; on a shard's runtime it will be woken there.
@@ -405,17 +418,18 @@ impl Work for HubWorker {
         if self.has_ended {
             return false;
         }
-        let (sets, commands, is_closed) = {
+        let (sets, jumped, commands, is_closed) = {
             let mut inbox = self.shared.inbox.lock();
             inbox.idle_bytes = 0;
             (
                 std::mem::take(&mut inbox.published),
+                std::mem::take(&mut inbox.jumped),
                 std::mem::take(&mut inbox.commands),
                 inbox.is_closed,
             )
         };
-        let has_input = !sets.is_empty() || !commands.is_empty();
-        match self.core.step(sets, commands, self.clock.now()) {
+        let has_input = !sets.is_empty() || !commands.is_empty() || jumped > 0;
+        match self.core.step(sets, jumped, commands, self.clock.now()) {
             Ok(_) if is_closed => {
                 self.end(End::Stopped);
                 true
@@ -449,6 +463,7 @@ impl Work for HubWorker {
                 && inbox.idle_bytes <= IDLE_BYTES;
             if inbox.is_closed
                 || !inbox.commands.is_empty()
+                || inbox.jumped > 0
                 || !(inbox.published.is_empty() || is_idle)
             {
                 return true;
@@ -472,6 +487,7 @@ impl Work for HubWorker {
         let inbox = self.shared.inbox.lock();
         inbox.is_closed
             || !inbox.commands.is_empty()
+            || inbox.jumped > 0
             || !inbox.published.is_empty()
             || self.core.has_work(self.clock.now())
     }

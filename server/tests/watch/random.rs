@@ -35,6 +35,7 @@ struct Tally {
     progress: usize,
     compacted: usize,
     slow: usize,
+    jumps: usize,
 }
 
 struct Reader {
@@ -294,6 +295,10 @@ fn run(seed: u64, tally: &mut Tally) {
             }
             77 => world.clock.advance(Duration::from_millis(200)),
             78 if random.random_bool(0.1) => readers[number] = Reader::new(&world),
+            79 if random.random_bool(0.2) => {
+                tally.jumps += usize::from(!world.unpublished.is_empty());
+                world.jump();
+            }
             _ if random.random_bool(pace[number]) => {
                 reader.client.poll();
                 reader.receive(&world);
@@ -358,9 +363,15 @@ fn every_watcher_gets_exactly_its_events_in_order_whatever_the_interleaving() {
         progress,
         compacted,
         slow,
+        jumps,
     } = tally;
     assert!(
-        events > 100_000 && fragments > 1000 && progress > 50 && compacted > 100 && slow > 10_000,
+        events > 100_000
+            && fragments > 1000
+            && progress > 50
+            && compacted > 100
+            && slow > 10_000
+            && jumps > 50,
         "{tally:?}"
     );
 }

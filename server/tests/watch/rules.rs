@@ -588,3 +588,117 @@ fn a_store_that_jumps_ahead_is_caught_up_with_from_history() {
     let responses = client.exchange(&mut world);
     assert_eq!(values(&responses), ["3", "4", "5"]);
 }
+
+fn edit(value: &str) -> Vec<super::world::Edit> {
+    vec![(b"a".to_vec(), Some(value.into()))]
+}
+
+#[test]
+fn a_jump_is_told_without_waiting_for_the_next_write() {
+    let (mut world, mut client) = world();
+    world.put("a", "in the ring");
+    client.create(on("a"));
+    client.exchange(&mut world);
+    world.write(vec![edit("3"), edit("4")]);
+    world.jump();
+    let responses = client.exchange(&mut world);
+    assert_eq!(values(&responses), ["3", "4"]);
+    // Where it is now, everybody is live, and progress is told.
+    client.progress();
+    let responses = client.exchange(&mut world);
+    assert_eq!((responses[0].watch_id, revision(&responses[0])), (-1, 4));
+    world.put("a", "5");
+    assert_eq!(values(&client.exchange(&mut world)), ["5"]);
+}
+
+#[test]
+fn what_waits_in_the_hub_around_jumps_is_told_once_and_in_order() {
+    let (mut world, mut client) = world();
+    let mut late = Client::new(&world);
+    client.create(on("a"));
+    client.exchange(&mut world);
+    // The hub sees all of this at once.
+    for round in 0..2 {
+        world.write(vec![edit(&format!("{round}: published"))]);
+        world.publish();
+        world.write(vec![
+            edit(&format!("{round}: skipped")),
+            edit(&format!("{round}: skipped, too")),
+        ]);
+        world.jump();
+        world.write(vec![edit(&format!("{round}: behind"))]);
+        world.publish();
+    }
+    let all = [
+        "0: published",
+        "0: skipped",
+        "0: skipped, too",
+        "0: behind",
+        "1: published",
+        "1: skipped",
+        "1: skipped, too",
+        "1: behind",
+    ];
+    assert_eq!(values(&client.exchange(&mut world)), all);
+    // One that comes later finds no gap in what is kept in memory.
+    let from = |start_revision| WatchCreateRequest {
+        start_revision,
+        ..on("a")
+    };
+    late.create(from(2));
+    late.create(from(5));
+    let responses = late.exchange(&mut world);
+    let of = |watch_id| {
+        let mine = responses
+            .iter()
+            .filter(|response| response.watch_id == watch_id);
+        values(&mine.cloned().collect::<Vec<_>>())
+    };
+    assert_eq!(of(0), all);
+    assert_eq!(of(1), all[3..]);
+}
+
+#[test]
+fn a_jump_over_a_compaction_cancels_those_before_it_and_nobody_else() {
+    let (mut world, mut client) = world();
+    client.create(on("a"));
+    client.create(WatchCreateRequest {
+        start_revision: 6,
+        ..on("a")
+    });
+    client.create(WatchCreateRequest {
+        start_revision: 9,
+        ..on("a")
+    });
+    client.exchange(&mut world);
+    world.write(
+        (2..=7)
+            .map(|revision| edit(&revision.to_string()))
+            .collect(),
+    );
+    world.compact(5);
+    world.jump();
+    let responses = client.exchange(&mut world);
+    let cancelled = responses.iter().find(|response| response.canceled).unwrap();
+    assert_eq!((cancelled.watch_id, cancelled.compact_revision), (0, 5));
+    let told: Vec<_> = responses
+        .iter()
+        .filter(|response| !response.canceled)
+        .cloned()
+        .collect();
+    assert!(told.iter().all(|response| response.watch_id == 1));
+    assert_eq!(values(&told), ["6", "7"]);
+    world.put("a", "8");
+    world.put("a", "9");
+    let responses = client.exchange(&mut world);
+    let of = |watch_id| {
+        let mine = responses
+            .iter()
+            .filter(|response| response.watch_id == watch_id);
+        values(&mine.cloned().collect::<Vec<_>>())
+    };
+    assert_eq!(
+        (of(1), of(2)),
+        (vec!["8".to_owned(), "9".to_owned()], vec!["9".to_owned()])
+    );
+}

@@ -204,6 +204,12 @@ impl World {
         self.hub.publish(std::mem::take(&mut self.unpublished));
     }
 
+    /// The store got here by a snapshot: what was applied since the last publication has no change sets.
+    pub(crate) fn jump(&mut self) {
+        self.unpublished.clear();
+        self.hub.jumped(self.revision);
+    }
+
     /// Publishes, and runs the workers until they have nothing to do.
     pub(crate) fn settle(&mut self) {
         self.publish();

@@ -8,7 +8,9 @@ use parking_lot::RwLock;
 
 use super::{Batch, Edit, Family, StateEngine, Step, Visitor};
 use crate::error::StoreError;
+use crate::layout;
 use crate::mvcc::retention::Retention;
+use crate::snapshot::{Checkpoint, image};
 
 type Map = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
@@ -138,6 +140,21 @@ impl StateEngine for MemoryEngine {
     fn set_horizon(&self, revision: i64) {
         let mut state = self.state.write();
         state.horizon = state.horizon.max(revision);
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        let mut state = self.state.write();
+        state.check_writable("make a checkpoint")?;
+        state.flush();
+        let mut image = Vec::new();
+        for family in Family::ALL {
+            for (key, value) in &state.flushed[family as usize] {
+                image::put_item(&mut image, family, key, value);
+            }
+        }
+        let name = state.flushed[Family::Meta as usize].get(layout::META_STATE);
+        let name = name.map(|stored| layout::state(stored)).transpose()?;
+        Checkpoint::of_image(image, name)
     }
 
     fn compact_all(&self) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use rocksdb::checkpoint::Checkpoint as Hardlinks;
 use rocksdb::compaction_filter::CompactionFilter;
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 use rocksdb::{
@@ -16,10 +17,11 @@ use rocksdb::{
     MemtableFactory, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-use super::{Batch, Edit, Family, StateEngine, Step, Verified, VerifyFrom, Visitor};
+use super::{Batch, Edit, Family, StateEngine, Step, Verified, VerifyFrom, Visitor, place};
 use crate::error::StoreError;
 use crate::layout;
 use crate::mvcc::retention::Retention;
+use crate::snapshot::{self, Checkpoint, SnapshotName};
 
 /// A file is rewritten soon if among so many items in a row ...
 const DELETIONS_WINDOW: usize = 4096;
@@ -88,13 +90,16 @@ impl RocksEngine {
     /// Opens the database in `folder` to read what is in its files, and changes nothing: not even a log is written.
     /// No process may have it open to write.
     pub fn open_to_read(folder: &Path) -> Result<Self, StoreError> {
-        let options = RocksOptions::default();
+        Self::open_read_only(folder, &RocksOptions::default())
+    }
+
+    fn open_read_only(folder: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
         let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
         let families = Family::ALL.map(|family| {
-            let settings = family_options(family, &options, &block_cache);
+            let settings = family_options(family, options, &block_cache);
             ColumnFamilyDescriptor::new(layout::name(family), settings)
         });
-        let mut database = database_options(&options);
+        let mut database = database_options(options);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
         let db = DB::open_cf_descriptors_read_only(&database, folder, families, false)
@@ -244,6 +249,19 @@ impl StateEngine for RocksEngine {
         self.horizon.fetch_max(revision, Ordering::Relaxed);
     }
 
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        // First, because while a checkpoint is made no file is removed.
+        self.flush()?;
+        let folder = place::checkpoint_beside(self.db.path());
+        let made = Hardlinks::new(&self.db).and_then(|links| links.create_checkpoint(&folder));
+        if let Err(error) = made {
+            // What is left of it goes at the next start, or was never made.
+            let _ = place::remove_checkpoint(&folder);
+            return Err(engine_error("make a checkpoint", error));
+        }
+        Checkpoint::of_folder(folder, name_in)
+    }
+
     fn compact_all(&self) -> Result<(), StoreError> {
         let errors = || {
             let errors = self.db.property_int_value(properties::BACKGROUND_ERRORS);
@@ -346,6 +364,33 @@ impl StateEngine for RocksEngine {
             ("background_errors", running(properties::BACKGROUND_ERRORS)),
         ]
     }
+}
+
+/// Which state the database in a folder holds, by its files alone; changes nothing there.
+///
+/// An error, too, if a table that it names is not there or is not as long as it says: RocksDB itself would find out
+/// when it reads from that one.
+pub(crate) fn name_in(folder: &Path) -> Result<Option<SnapshotName>, StoreError> {
+    let options = RocksOptions {
+        block_cache_bytes: 1 << 20,
+        // One value is wanted: the tables need not be opened for it.
+        open_files: Some(16),
+        ..RocksOptions::default()
+    };
+    let engine = RocksEngine::open_read_only(folder, &options)?;
+    let tables = engine.db.live_files();
+    for table in tables.map_err(|error| engine_error("list its tables", error))? {
+        // RocksDB's names have a separator before them.
+        let path = folder.join(table.name.trim_start_matches('/'));
+        let found = std::fs::metadata(&path).map(|found| found.len());
+        if found.as_ref().ok() != Some(&(table.size as u64)) {
+            return Err(StoreError::Corrupt {
+                file: Some(path.display().to_string()),
+                detail: format!("it is to have {} bytes: found {found:?}", table.size),
+            });
+        }
+    }
+    snapshot::current(&engine)
 }
 
 /// Makes a filter for each compaction.

@@ -100,7 +100,7 @@ pub fn export<W: Write + Seek>(
     for bucket in BUCKETS.into_iter().filter(|&bucket| bucket != KEY) {
         writer.begin_bucket(bucket.as_bytes())?;
         if KEPT.contains(&bucket) {
-            put_kept(&**reader.engine(), bucket, &mut writer, go_on)?;
+            put_kept(&*state.engine, bucket, &mut writer, go_on)?;
         }
         for (key, value) in own_items(&state, options, bucket) {
             writer.put(&key, &value)?;
@@ -132,6 +132,8 @@ struct State {
     compact_revision: i64,
     applied: Option<LogId>,
     alarms: Arc<Alarms>,
+    /// The machine may go over to another database meanwhile.
+    engine: Arc<dyn StateEngine>,
 }
 
 impl State {
@@ -141,6 +143,7 @@ impl State {
             compact_revision: view.compact_revision,
             applied: view.applied,
             alarms: view.alarms.clone(),
+            engine: view.engine.clone(),
         }
     }
 }
@@ -160,8 +163,8 @@ fn gather<'f>(
         is_settled: false,
     };
     let (mut visited, mut is_late, mut fault) = (0_u64, false, None);
-    reader
-        .engine()
+    state
+        .engine
         .scan_once(Family::Kv, &[], None, &mut |key, value, _| {
             is_late = visited == 0 && reader.view().compact_revision != state.compact_revision;
             if is_late {

@@ -38,8 +38,8 @@ pub struct Chosen {
     is_in_key_order: bool,
     keys_only: bool,
     keep_lease: bool,
-    /// Keeps its revision readable.
-    _kept: (Arc<View>, Option<Pin>),
+    /// Where it is read, and what keeps its revision readable there.
+    kept: (Arc<View>, Option<Pin>),
 }
 
 impl Chosen {
@@ -66,7 +66,7 @@ impl Chosen {
             is_in_key_order: wish.is_in_key_order(),
             keys_only: wish.keys_only,
             keep_lease: wish.target == SortTarget::Value,
-            _kept: kept,
+            kept,
         }
     }
 
@@ -109,11 +109,8 @@ impl Chosen {
     }
 
     /// The records of a page.
-    pub(crate) fn read(
-        &self,
-        engine: &dyn StateEngine,
-        page: Range<usize>,
-    ) -> Result<Vec<Record>, StoreError> {
+    pub(crate) fn read(&self, page: Range<usize>) -> Result<Vec<Record>, StoreError> {
+        let engine = &*self.kept.0.engine;
         let tips = self.tips.get(page).unwrap_or_default();
         let mut scratch = Vec::new();
         if self.keys_only {

@@ -56,7 +56,8 @@ pub(crate) fn folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn corpus(name: &str) -> Vec<Vec<u8>> {
+/// The files of a corpus.
+pub(crate) fn files(name: &str) -> Vec<Vec<u8>> {
     let files = std::fs::read_dir(folder(name)).expect("the corpus is there");
     let mut paths: Vec<_> = files
         .map(|file| file.expect("it is a file").path())
@@ -82,7 +83,7 @@ pub(crate) fn write_corpus(name: &str, files: &[Vec<u8>]) {
 
 /// Runs `decode` over `executions` cases of the corpus `name`. It answers how many bytes it gave out.
 pub(crate) fn fuzz(name: &str, executions: u64, decode: impl Fn(&[u8]) -> usize) {
-    let corpus = corpus(name);
+    let corpus = files(name);
     let make = |seed, number| case(seed, number, &corpus);
     run(name, executions, &make, decode);
 }

@@ -291,10 +291,7 @@ fn a_compaction_that_was_under_way_is_carried_out() {
             counted.unwrap();
             count
         };
-        assert_eq!(
-            versions(&**reader.engine()),
-            items(&taken_over, "key").len()
-        );
+        assert_eq!(versions(&*reader.engine()), items(&taken_over, "key").len());
     }
 }
 

@@ -127,6 +127,39 @@ fn figures(name: &str, engine: Arc<dyn StateEngine>) {
     });
 }
 
+/// What it costs to ask for the present engine at each call.
+#[test]
+#[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state figures -- --ignored --nocapture"]
+fn forwarding() {
+    const CALLS: usize = 2_000_000;
+    let rocks = Rocks::new();
+    let engines: [(&str, Arc<dyn StateEngine>); 2] = [
+        ("memory", Arc::new(MemoryEngine::new())),
+        ("rocksdb", rocks.engine()),
+    ];
+    for (name, engine) in engines {
+        let mut machine = Machine::open(engine.clone(), Options::default()).unwrap();
+        machine.apply(&entries(&[1, 2, 3], 1, "value", 1)).unwrap();
+        let forwarding = machine.reader().swap_engine();
+        let asked: [(&str, &dyn StateEngine); 2] =
+            [("direct", &*engine), ("forwarded", &forwarding)];
+        for (how, engine) in asked {
+            let get = |times: usize| {
+                for _ in 0..times {
+                    let mut len = 0;
+                    let meta = store::engine::Family::Meta;
+                    engine
+                        .get(meta, b"state", &mut |found| len = found.len())
+                        .unwrap();
+                    black_box(len);
+                }
+            };
+            get(CALLS / 20);
+            per_item(&format!("get, {name}, {how}"), CALLS, || get(CALLS));
+        }
+    }
+}
+
 #[test]
 #[ignore = "prints figures and judges nothing: cargo test -p holdfast-store --test state figures -- --ignored --nocapture"]
 fn memory_engine() {

@@ -27,4 +27,5 @@ mod range;
 mod read_figures;
 mod read_txn;
 mod room;
+mod transfer;
 mod twice;
