@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod auto_compact;
+mod clock_pace;
 pub mod config;
 pub mod data_dir;
 pub mod databases;

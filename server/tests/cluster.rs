@@ -413,6 +413,50 @@ async fn a_member_whose_data_was_wiped_or_copied_back_may_not_come_back() {
     cluster.put(leader, "key", "after").await;
 }
 
+#[tokio::test]
+async fn one_that_is_far_behind_takes_over_the_state_while_writes_go_on() {
+    let mut cluster = Cluster::start();
+    cluster.put(0, "old", "value").await;
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    let away = (leader + 1) % NAMES.len();
+    cluster.nodes[away].take().unwrap().kill();
+    // More than the log keeps.
+    let client = cluster.client(leader).await;
+    let fill = |from: usize| {
+        let client = client.clone();
+        async move {
+            for number in from..from + 100 {
+                let value = vec![b'x'; 512 << 10];
+                let key = format!("big-{}", number % 64);
+                let deadline = Instant::now() + PATIENCE;
+                // Leadership may move on a machine that has much to do.
+                while let Err(error) = client.put(key.clone(), value.clone()).await {
+                    assert!(Instant::now() < deadline, "{error}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    };
+    for round in 0..6 {
+        fill(round * 100).await;
+    }
+    cluster.nodes[away] = Some(cluster.launch(away));
+    fill(600).await;
+    cluster
+        .node(away)
+        .wait_for_log("took over the leader's state");
+    cluster.await_ready(away);
+    fill(700).await;
+    cluster.agree().await;
+    let client = cluster.client(away).await;
+    assert!(client.get("old").await.unwrap().is_some());
+    // And it starts again with what it took over.
+    cluster.nodes[away].take().unwrap().kill();
+    cluster.restart(away);
+    cluster.agree().await;
+}
+
 #[test]
 fn a_peer_of_another_cluster_is_refused_and_logged_once() {
     let mut cluster = Cluster::start();

@@ -20,6 +20,7 @@ use super::inbound::Local;
 use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
+use super::take_snapshot::Incoming;
 use super::{Core, RaftOf, agreement, membership, proposer, reads};
 use crate::admission::Admission;
 use crate::auto_compact::{self, Retention};
@@ -255,6 +256,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         raft: raft.clone(),
         core: core.clone(),
         log: log.clone(),
+        incoming: Incoming::default(),
     }));
     let is_alone = begin(&raft, options.member_id, options.beginning).await?;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use openraft::raft::StreamAppendError;
 use openraft::{AsyncRuntime, ReadPolicy};
 use proto::peer::forward_reply::Outcome;
@@ -13,8 +13,10 @@ use proto::peer::{
 };
 
 use store::log::Log;
+use tokio::sync::mpsc;
 
-use super::{Core, RaftOf, wire};
+use super::take_snapshot::Incoming;
+use super::{Core, RaftOf, take_snapshot, wire};
 use crate::node::BoxFuture;
 use crate::peer::memory;
 use crate::peer::{Answers, LinkError, Peer, Requests};
@@ -27,6 +29,7 @@ pub(super) struct Local<R: AsyncRuntime> {
     pub(super) raft: RaftOf<R>,
     pub(super) core: Arc<Core>,
     pub(super) log: Log,
+    pub(super) incoming: Incoming,
 }
 
 fn refused(error: impl std::fmt::Display) -> LinkError {
@@ -163,8 +166,18 @@ impl<R: AsyncRuntime> Peer for Local<R> {
 
     fn snapshot(
         &self,
-        _: Requests<SnapshotRequest>,
+        requests: Requests<SnapshotRequest>,
     ) -> BoxFuture<Result<Answers<SnapshotReply>, LinkError>> {
-        std::future::ready(Err(refused("snapshots are not taken yet"))).boxed()
+        let (replies, mut replied) = mpsc::unbounded_channel();
+        // Detached: it ends with the requests, or when the node does.
+        drop(R::spawn(take_snapshot::take::<R>(
+            self.raft.clone(),
+            self.core.clone(),
+            self.incoming.clone(),
+            requests,
+            replies,
+        )));
+        let answers = stream::poll_fn(move |context| replied.poll_recv(context));
+        std::future::ready(Ok(Box::pin(answers) as Answers<_>)).boxed()
     }
 }

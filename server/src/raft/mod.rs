@@ -4,6 +4,7 @@
 //! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
 //! - `proposer`, `reads`: batch what waits into entries and read points; `forward`: takes batches to the leader.
 //! - `network`, `inbound`: what this member asks of its peers, and what it answers; `wire`: the messages.
+//! - `send_snapshot`, `take_snapshot`: the whole state, for a member that is far behind.
 //! - `membership`: has raft's configuration follow the table of members.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
 //! - `agreement`: whether state and log are of the same past. `holds`: log that a snapshot under way needs.
@@ -24,9 +25,11 @@ mod membership;
 mod network;
 mod proposer;
 mod reads;
+mod send_snapshot;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+mod take_snapshot;
 #[cfg(all(test, feature = "rocksdb"))]
 mod transfer;
 mod types;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{self, Either};
 use futures_util::{Stream, StreamExt as _};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -17,7 +18,7 @@ use openraft::{AsyncRuntime, OptionalSend};
 
 use super::state_machine::SnapshotHandle;
 use super::types::Types;
-use super::wire;
+use super::{send_snapshot, wire};
 use crate::peer::memory::Memory;
 use crate::peer::{LinkError, Peer as Link, Transport};
 
@@ -157,12 +158,32 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _: VoteOf<Types<R>>,
-        _: SnapshotOf<Types<R>, SnapshotHandle>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: VoteOf<Types<R>>,
+        snapshot: SnapshotOf<Types<R>, SnapshotHandle>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
-        Err(Unreachable::from_string("snapshots are not sent yet".to_owned()).into())
+        let link = self.transport.link(self.to, "snapshot");
+        let sending =
+            send_snapshot::send::<R>(&*link, self.to, wire::vote(&vote), snapshot.snapshot);
+        match future::select(Box::pin(sending), Box::pin(cancel)).await {
+            Either::Left((Ok(Some(vote)), _)) => match wire::ballot(Some(vote)) {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => Err(rpc_error::<R>(error).into()),
+            },
+            Either::Left((Ok(None), _)) => {
+                Err(Unreachable::from_string("this leader is deposed".to_owned()).into())
+            }
+            Either::Left((Err(error), _)) => {
+                tracing::warn!(
+                    member = format!("{:x}", self.to),
+                    %error,
+                    "the state was not sent to a member that is far behind; it is tried again"
+                );
+                Err(link_error::<R>(error).into())
+            }
+            Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
     }
 
     async fn transfer_leader(
