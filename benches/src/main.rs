@@ -36,8 +36,8 @@ usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
 
 load: one closed-loop run against a running server; prints JSON
   --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | watch | fill
-  --endpoint A:P      client port of the server (127.0.0.1:2379)
-  --pid PID           the server's process: adds its CPU per operation and its memory
+  --endpoint A:P,..   client port of the server, or of all members: connections go to each in turn (127.0.0.1:2379)
+  --pid PID,..        the server's process, or all members': adds CPU per operation and memory
   --connections N  --in-flight N  --keys N  --value-size BYTES  --seconds S   override the work's own figures
   --warm-up S         run unmeasured first (1)
   --threads N         generator threads (half of the cores, at most 4)

@@ -76,8 +76,8 @@ impl Scope {
 
     /// The plan of a work; `endpoint` and `pid` are set when the server runs.
     fn plan(&self, work: &str, server: &Server) -> Plan {
-        let mut plan = Plan::new(Scope::work(work), server.endpoint());
-        plan.pid = Some(server.pid());
+        let mut plan = Plan::new(Scope::work(work), vec![server.endpoint()]);
+        plan.pids = vec![server.pid()];
         plan.duration = self.duration(work);
         if self.is_quick {
             // As many as the echo server lists.
