@@ -7,6 +7,7 @@ mod conditions;
 pub(crate) mod etcd;
 mod report;
 pub(crate) mod server;
+pub(crate) mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
