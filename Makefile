@@ -84,9 +84,12 @@ mutants: setup
 
 test: lint unit mutants
 
+# Clusters of three members instead: make bench NODES=3
+bench: NODES ?= 1
+bench: BENCH = target/bench$(if $(filter-out 1,$(NODES)),-$(NODES))
 bench: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
-	target/release/bench compare --rounds $(ROUNDS) --json target/bench.json --markdown target/bench.md
+	target/release/bench compare --nodes $(NODES) --rounds $(ROUNDS) --json $(BENCH).json --markdown $(BENCH).md
 
 # Size and time: two hours, of which one is the steady run. See docs/benchmarks.md.
 scale: setup
@@ -96,8 +99,8 @@ scale: setup
 
 # A suite of real clusters under faults, as root; see docs/jepsen.md. Longer: make jepsen MINUTES=60. Another server: BINARY=..
 MINUTES ?= 3
-NODES ?= 3
 BINARY ?= target/release/holdfast
+jepsen: NODES ?= 3
 jepsen: setup
 	@missing=""; \
 	PATH="$$PATH:/sbin:/usr/sbin"; \

@@ -31,7 +31,7 @@ const USAGE: &str = "\
 usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench echo [--listen ADDR:PORT]
        bench fdatasync [--folder DIR] [--seconds S]
-       bench compare [--quick] [options]
+       bench compare [--nodes 3] [--quick] [options]
        bench scale [--parts A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
@@ -50,9 +50,11 @@ fdatasync: 256-byte write and fdatasync into a preallocated file, one at a time;
   --folder DIR (.)  --seconds S (5)
 
 compare: the same works on holdfast, etcd and the echo server in turn; prints a table
+  --nodes N           1, or 3: clusters of three members on this machine, without echo, watch and bulk (1)
   --holdfast PATH     binary to measure (target/release/holdfast)
   --rounds N          rounds, each with every work on every server (3)
-  --works A,B,..      only these: the works of `load`, and `bulk` (memory and restarts)
+  --works A,B,..      only these: the works of `load`, and `bulk` (memory and restarts);
+                      of three nodes `put-lone-follower`, too: a lone client of a follower
   --servers A,B,..    only these: holdfast, etcd, echo
   --folder DIR        where data folders go; decides which disk is measured (target/bench)
   --json FILE         write every run, the medians and the conditions

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::compare::conditions::Conditions;
+use crate::compare::goal::{self, Ratios};
 use crate::compare::server::Kind;
 use crate::compare::table::{Figure, Table, median, met_text, missing, number, ratio, ratio_text};
 use crate::compare::{BULK, Run, etcd};
@@ -20,6 +21,35 @@ struct Cell {
     p99_us: Option<Figure>,
 }
 
+impl Cell {
+    fn of(work: &str, runs: &[Run], server: Kind) -> Cell {
+        let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
+        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
+        let latency = |value: fn(&Run) -> f64| {
+            if work == Work::Watch.name() {
+                None
+            } else {
+                figure(value)
+            }
+        };
+        Cell {
+            cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
+            per_second: figure(|run| run.load.per_second),
+            p50_us: latency(|run| run.load.latency.p50_us),
+            p99_us: latency(|run| run.load.latency.p99_us),
+        }
+    }
+
+    fn texts(&self) -> [String; 4] {
+        [
+            self.cpu_us.map_or_else(missing, Figure::with_spread),
+            median(self.per_second),
+            median(self.p50_us),
+            median(self.p99_us),
+        ]
+    }
+}
+
 /// One work, all servers.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
@@ -28,6 +58,12 @@ struct Row {
     etcd: Cell,
     echo: Cell,
     cpu_ratio: Option<f64>,
+    /// Only of clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_ratio: Option<f64>,
+    /// Only of clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p50_ratio: Option<f64>,
     must: String,
     is_met: Option<bool>,
 }
@@ -47,6 +83,9 @@ struct BulkRow {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     conditions: Conditions,
+    /// Members of each server.
+    #[serde(skip_serializing_if = "is_one")]
+    nodes: usize,
     /// One short round: figures show only that everything works.
     is_quick: bool,
     rows: Vec<Row>,
@@ -86,6 +125,7 @@ impl Report {
     /// Sums the runs up.
     pub(crate) fn new(
         conditions: Conditions,
+        nodes: usize,
         is_quick: bool,
         fdatasync: Vec<Syncs>,
         runs: Vec<Run>,
@@ -99,10 +139,17 @@ impl Report {
         let sync = Figure::of(fdatasync.iter().map(|syncs| syncs.latency.p50_us).collect());
         Report {
             conditions,
+            nodes,
             is_quick,
             rows: works
                 .into_iter()
-                .map(|work| row(work, &runs, sync))
+                .map(|work| {
+                    if nodes == 1 {
+                        row(work, &runs, sync)
+                    } else {
+                        cluster_row(work, &runs)
+                    }
+                })
                 .collect(),
             bulk: bulk_rows(&runs),
             fdatasync_p50_us: sync,
@@ -154,7 +201,9 @@ impl Report {
         if self.is_quick {
             text.push_str("A quick run: its figures say only that everything works.\n\n");
         }
-        if !etcd.is_empty() && !etcd.ends_with(etcd::VERSION) {
+        if self.nodes > 1 {
+            text.push_str(&self.about_cluster());
+        } else if !etcd.is_empty() && !etcd.ends_with(etcd::VERSION) {
             let _ = writeln!(
                 text,
                 "The goals are ratios to etcd {}, and this is another one.\n",
@@ -162,7 +211,11 @@ impl Report {
             );
         }
         if !self.rows.is_empty() {
-            text.push_str(&table(&self.load_table()));
+            text.push_str(&table(&if self.nodes == 1 {
+                self.load_table()
+            } else {
+                self.cluster_table()
+            }));
             text.push('\n');
         }
         if !self.bulk.is_empty() {
@@ -207,18 +260,61 @@ impl Report {
         ]);
         for row in &self.rows {
             let mut cells = vec![row.work.to_owned()];
-            for cell in [&row.holdfast, &row.etcd] {
-                cells.push(cell.cpu_us.map_or_else(missing, Figure::with_spread));
-                for figure in [cell.per_second, cell.p50_us, cell.p99_us] {
-                    cells.push(median(figure));
-                }
-            }
+            cells.extend(row.holdfast.texts());
+            cells.extend(row.etcd.texts());
             cells.push(median(row.echo.cpu_us));
             cells.extend([
                 ratio_text(row.cpu_ratio),
                 row.must.clone(),
                 met_text(row.is_met),
             ]);
+            table.rows.push(cells);
+        }
+        table
+    }
+
+    fn about_cluster(&self) -> String {
+        let mut text = format!(
+            "Each server has {} members, all on this machine; `us` adds their CPU up. Connections go to each member in \
+             turn, but the one of `put-lone` to the leader, and that of `put-lone-follower` to another. Goals are \
+             ratios to etcd in this comparison.\n",
+            self.nodes
+        );
+        let changed = self.runs.iter();
+        let changed = changed.filter(|run| run.is_leader_same == Some(false));
+        let names =
+            changed.map(|run| format!("{} on {} (round {})", run.work, run.server, run.round));
+        let names: Vec<_> = names.collect();
+        if !names.is_empty() {
+            let _ = writeln!(text, "The leader changed during: {}.", names.join(", "));
+        }
+        text.push('\n');
+        text
+    }
+
+    fn cluster_table(&self) -> Table {
+        let mut table = Table::new(&[
+            "work",
+            "holdfast us",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "etcd us",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "us ratio",
+            "ops/s ratio",
+            "p50 ratio",
+            "must",
+            "met",
+        ]);
+        for row in &self.rows {
+            let mut cells = vec![row.work.to_owned()];
+            cells.extend(row.holdfast.texts());
+            cells.extend(row.etcd.texts());
+            cells.extend([row.cpu_ratio, row.rate_ratio, row.p50_ratio].map(ratio_text));
+            cells.extend([row.must.clone(), met_text(row.is_met)]);
             table.rows.push(cells);
         }
         table
@@ -275,23 +371,7 @@ fn figure(
 }
 
 fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
-    let cell = |server| {
-        let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
-        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
-        let latency = |value: fn(&Run) -> f64| {
-            if work == Work::Watch.name() {
-                None
-            } else {
-                figure(value)
-            }
-        };
-        Cell {
-            cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
-            per_second: figure(|run| run.load.per_second),
-            p50_us: latency(|run| run.load.latency.p50_us),
-            p99_us: latency(|run| run.load.latency.p99_us),
-        }
-    };
+    let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
     let cpu_ratio = ratio(holdfast.cpu_us, etcd.cpu_us);
     let (mut must, mut is_met) = (String::new(), None);
@@ -326,9 +406,37 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
         etcd,
         echo,
         cpu_ratio,
+        rate_ratio: None,
+        p50_ratio: None,
         must,
         is_met,
     }
+}
+
+fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
+    let cell = |server| Cell::of(work, runs, server);
+    let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
+    let ratios = Ratios {
+        cpu: ratio(holdfast.cpu_us, etcd.cpu_us),
+        rate: ratio(holdfast.per_second, etcd.per_second),
+        p50: ratio(holdfast.p50_us, etcd.p50_us),
+    };
+    let (must, is_met) = goal::of_cluster(work, ratios);
+    Row {
+        work,
+        holdfast,
+        etcd,
+        echo,
+        cpu_ratio: ratios.cpu,
+        rate_ratio: ratios.rate,
+        p50_ratio: ratios.p50,
+        must,
+        is_met,
+    }
+}
+
+fn is_one(nodes: &usize) -> bool {
+    *nodes == 1
 }
 
 fn bulk_rows(runs: &[Run]) -> Vec<BulkRow> {
