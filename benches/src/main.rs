@@ -11,6 +11,7 @@ mod args;
 mod compare;
 mod disk;
 mod echo;
+mod failover;
 mod guard;
 mod histogram;
 mod load;
@@ -32,6 +33,7 @@ usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench echo [--listen ADDR:PORT]
        bench fdatasync [--folder DIR] [--seconds S]
        bench compare [--nodes 3] [--quick] [options]
+       bench failover [--tries N] [options]
        bench scale [--parts A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
@@ -60,6 +62,16 @@ compare: the same works on holdfast, etcd and the echo server in turn; prints a 
   --json FILE         write every run, the medians and the conditions
   --markdown FILE     write the table as Markdown
   --quick             one short round, to see that everything works; its figures mean nothing
+
+failover: what a cluster of three does when its leader goes, holdfast beside etcd; prints a table
+  --tries N           of each event (10)
+  --events A,B,..     SIGKILL     the leader ends: time to the next acknowledged put through another member
+                      SIGSTOP     the same when it stands still
+                      SIGTERM     the longest time without an acknowledged put while it hands over and ends
+                      idle        CPU of each member without clients over 20 s
+  --servers A,B,..    only these: holdfast, etcd
+  --holdfast PATH  --folder DIR  --json FILE  --markdown FILE   as above
+
 scale: size and time, on a fresh server for each part; prints JSON, and draws what goes on over time
   --parts A,B,..      count       counting 1,000,000 keys
                       hash        HashKV of 500,000 keys, alone and beside writes
@@ -88,6 +100,9 @@ fn main() -> ExitCode {
         }
         "compare" => Args::parse(words, compare::OPTIONS, compare::SWITCHES)
             .and_then(|args| compare::main(&args)),
+        "failover" => {
+            Args::parse(words, failover::OPTIONS, &[]).and_then(|args| failover::main(&args))
+        }
         "scale" => Args::parse(words, scale::OPTIONS, &[]).and_then(|args| scale::main(&args)),
         guard::COMMAND => guard::become_program(&words),
         "help" | "--help" | "-h" => {

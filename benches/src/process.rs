@@ -57,6 +57,18 @@ impl Usage {
     }
 }
 
+/// Whether a process stands still after a SIGSTOP.
+pub(crate) fn is_stopped(pid: u32) -> Result<bool> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    Ok(state(&stat) == Some('T'))
+}
+
+fn state(stat: &str) -> Option<char> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.trim_start().chars().next()
+}
+
 fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Result<Usage> {
     // The second field is the program's name and may hold blanks and brackets.
     let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
@@ -85,7 +97,7 @@ fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Result<Usage> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Usage, parse};
+    use super::{Usage, is_stopped, parse, state};
 
     #[test]
     fn the_fields_are_found_behind_a_name_with_blanks_and_brackets() {
@@ -97,6 +109,13 @@ mod tests {
             (usage.rss_kib, usage.rss_own_kib, usage.peak_rss_kib),
             (800, 700, 900)
         );
+    }
+
+    #[test]
+    fn a_process_that_stands_still_is_known_by_its_state() {
+        assert_eq!(state("17 (a ) b) T 1 17"), Some('T'));
+        assert_eq!(state("17 (T) S 1 17"), Some('S'));
+        assert!(!is_stopped(std::process::id()).unwrap());
     }
 
     #[test]

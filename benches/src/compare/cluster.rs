@@ -61,6 +61,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A member, by its number.
+    pub(crate) fn member(&mut self, number: usize) -> &mut Server {
+        &mut self.members[number]
+    }
+
     /// The processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.members.iter().map(Server::pid).collect()
@@ -205,6 +210,7 @@ mod tests {
             .iter()
             .map(|listener| listener.local_addr().unwrap().port())
             .collect();
+        ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 6);
     }

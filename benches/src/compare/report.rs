@@ -170,33 +170,14 @@ impl Report {
 
     fn render(&self, table: impl Fn(&Table) -> String) -> String {
         let mut text = String::new();
-        let Conditions {
-            cpu,
-            cores,
-            memory_mib,
-            kernel,
-            file_system,
-            load_average,
-            holdfast,
-            etcd,
-            date,
-        } = &self.conditions;
-        let servers: Vec<_> = [holdfast, etcd]
-            .into_iter()
-            .filter(|version| !version.is_empty())
-            .collect();
-        let servers = servers
-            .into_iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("; ");
+        let etcd = &self.conditions.etcd;
         let rounds = self.fdatasync.len();
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{date}; {cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}, load average at the \
-             start {load_average}. {servers}.\n\nMedians over rounds: {rounds} (least-most); `us` is server CPU per \
+            "{}\n\nMedians over rounds: {rounds} (least-most); `us` is server CPU per \
              operation.\n",
+            self.conditions.line()
         );
         if self.is_quick {
             text.push_str("A quick run: its figures say only that everything works.\n\n");
