@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make scale (size and time), make jepsen (clusters under faults), make mutants,
+# More: make bench (side by side with etcd), make scale (size and time), make failover, make jepsen (clusters under faults), make mutants,
 #   make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit mutants bench scale jepsen clean
+.PHONY: help setup packages rocksdb etcd build run test lint unit mutants bench failover scale jepsen clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -84,9 +84,18 @@ mutants: setup
 
 test: lint unit mutants
 
+# Clusters of three members instead: make bench NODES=3
+bench: NODES ?= 1
+bench: BENCH = target/bench$(if $(filter-out 1,$(NODES)),-$(NODES))
 bench: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
-	target/release/bench compare --rounds $(ROUNDS) --json target/bench.json --markdown target/bench.md
+	target/release/bench compare --nodes $(NODES) --rounds $(ROUNDS) --json $(BENCH).json --markdown $(BENCH).md
+
+# A cluster of three without its leader, and one without clients. Longer: make failover TRIES=50
+TRIES ?= 10
+failover: setup etcd
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench failover --tries $(TRIES) --json target/failover.json --markdown target/failover.md
 
 # Size and time: two hours, of which one is the steady run. See docs/benchmarks.md.
 scale: setup
@@ -96,8 +105,8 @@ scale: setup
 
 # A suite of real clusters under faults, as root; see docs/jepsen.md. Longer: make jepsen MINUTES=60. Another server: BINARY=..
 MINUTES ?= 3
-NODES ?= 3
 BINARY ?= target/release/holdfast
+jepsen: NODES ?= 3
 jepsen: setup
 	@missing=""; \
 	PATH="$$PATH:/sbin:/usr/sbin"; \

@@ -74,6 +74,18 @@ impl Args {
         Ok(Some(value))
     }
 
+    /// The comma-separated values of an option, each read as `T`.
+    pub(crate) fn values<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<Vec<T>>> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let values = text.split(',').map(|word| {
+            word.parse()
+                .map_err(|error| Misuse(format!("--{name} {word}: {error}")).into())
+        });
+        values.collect::<Result<_>>().map(Some)
+    }
+
     /// The comma-separated names of an option, each one of `known`; all of `known` if the option is not given.
     pub(crate) fn choice(&self, name: &str, known: &[&'static str]) -> Result<Vec<&'static str>> {
         let Some(text) = self.text(name) else {
@@ -109,6 +121,15 @@ mod tests {
         assert_eq!(args.value::<u64>("keys").unwrap(), Some(7));
         assert!(args.is_set("quick"));
         assert_eq!(args.text("work"), None);
+    }
+
+    #[test]
+    fn several_values_are_separated_by_commas() {
+        let args = parse("--keys 5,7").unwrap();
+        assert_eq!(args.values::<u64>("keys").unwrap(), Some(vec![5, 7]));
+        assert_eq!(args.values::<u64>("work").unwrap(), None);
+        let error = parse("--keys 5,x").unwrap().values::<u64>("keys");
+        assert!(error.unwrap_err().to_string().contains("--keys x"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod args;
 mod compare;
 mod disk;
 mod echo;
+mod failover;
 mod guard;
 mod histogram;
 mod load;
@@ -31,13 +32,14 @@ const USAGE: &str = "\
 usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench echo [--listen ADDR:PORT]
        bench fdatasync [--folder DIR] [--seconds S]
-       bench compare [--quick] [options]
+       bench compare [--nodes 3] [--quick] [options]
+       bench failover [--tries N] [options]
        bench scale [--parts A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
   --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | watch | fill
-  --endpoint A:P      client port of the server (127.0.0.1:2379)
-  --pid PID           the server's process: adds its CPU per operation and its memory
+  --endpoint A:P,..   client port of the server, or of all members: connections go to each in turn (127.0.0.1:2379)
+  --pid PID,..        the server's process, or all members': adds CPU per operation and memory
   --connections N  --in-flight N  --keys N  --value-size BYTES  --seconds S   override the work's own figures
   --warm-up S         run unmeasured first (1)
   --threads N         generator threads (half of the cores, at most 4)
@@ -50,14 +52,26 @@ fdatasync: 256-byte write and fdatasync into a preallocated file, one at a time;
   --folder DIR (.)  --seconds S (5)
 
 compare: the same works on holdfast, etcd and the echo server in turn; prints a table
+  --nodes N           1, or 3: clusters of three members on this machine, without echo, watch and bulk (1)
   --holdfast PATH     binary to measure (target/release/holdfast)
   --rounds N          rounds, each with every work on every server (3)
-  --works A,B,..      only these: the works of `load`, and `bulk` (memory and restarts)
+  --works A,B,..      only these: the works of `load`, and `bulk` (memory and restarts);
+                      of three nodes `put-lone-follower`, too: a lone client of a follower
   --servers A,B,..    only these: holdfast, etcd, echo
   --folder DIR        where data folders go; decides which disk is measured (target/bench)
   --json FILE         write every run, the medians and the conditions
   --markdown FILE     write the table as Markdown
   --quick             one short round, to see that everything works; its figures mean nothing
+
+failover: what a cluster of three does when its leader goes, holdfast beside etcd; prints a table
+  --tries N           of each event (10)
+  --events A,B,..     SIGKILL     the leader ends: time to the next acknowledged put through another member
+                      SIGSTOP     the same when it stands still
+                      SIGTERM     the longest time without an acknowledged put while it hands over and ends
+                      idle        CPU of each member without clients over 20 s
+  --servers A,B,..    only these: holdfast, etcd
+  --holdfast PATH  --folder DIR  --json FILE  --markdown FILE   as above
+
 scale: size and time, on a fresh server for each part; prints JSON, and draws what goes on over time
   --parts A,B,..      count       counting 1,000,000 keys
                       hash        HashKV of 500,000 keys, alone and beside writes
@@ -86,6 +100,9 @@ fn main() -> ExitCode {
         }
         "compare" => Args::parse(words, compare::OPTIONS, compare::SWITCHES)
             .and_then(|args| compare::main(&args)),
+        "failover" => {
+            Args::parse(words, failover::OPTIONS, &[]).and_then(|args| failover::main(&args))
+        }
         "scale" => Args::parse(words, scale::OPTIONS, &[]).and_then(|args| scale::main(&args)),
         guard::COMMAND => guard::become_program(&words),
         "help" | "--help" | "-h" => {

@@ -24,6 +24,23 @@ impl Usage {
         Usage::read(&pid.to_string())
     }
 
+    /// Reads the usage of several processes and adds it up; none if there is no process.
+    pub(crate) fn of_all(pids: &[u32]) -> Result<Option<Usage>> {
+        let usages = pids.iter().map(|pid| Usage::of(*pid));
+        let usages = usages.collect::<Result<Vec<_>>>()?;
+        Ok(usages.into_iter().reduce(Usage::plus))
+    }
+
+    /// Peaks are added, too, though they may lie at different moments: the sum is an upper bound.
+    fn plus(self, other: Usage) -> Usage {
+        Usage {
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            rss_kib: self.rss_kib + other.rss_kib,
+            rss_own_kib: self.rss_own_kib + other.rss_own_kib,
+            peak_rss_kib: self.peak_rss_kib + other.peak_rss_kib,
+        }
+    }
+
     /// Reads the usage of this process.
     pub(crate) fn of_self() -> Result<Usage> {
         Usage::read("self")
@@ -38,6 +55,18 @@ impl Usage {
         parse(&file("stat")?, &file("status")?, ticks)
             .with_context(|| format!("usage of process {process}"))
     }
+}
+
+/// Whether a process stands still after a SIGSTOP.
+pub(crate) fn is_stopped(pid: u32) -> Result<bool> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    Ok(state(&stat) == Some('T'))
+}
+
+fn state(stat: &str) -> Option<char> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.trim_start().chars().next()
 }
 
 fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Result<Usage> {
@@ -68,7 +97,7 @@ fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Result<Usage> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Usage, parse};
+    use super::{Usage, is_stopped, parse, state};
 
     #[test]
     fn the_fields_are_found_behind_a_name_with_blanks_and_brackets() {
@@ -80,6 +109,32 @@ mod tests {
             (usage.rss_kib, usage.rss_own_kib, usage.peak_rss_kib),
             (800, 700, 900)
         );
+    }
+
+    #[test]
+    fn a_process_that_stands_still_is_known_by_its_state() {
+        assert_eq!(state("17 (a ) b) T 1 17"), Some('T'));
+        assert_eq!(state("17 (T) S 1 17"), Some('S'));
+        assert!(!is_stopped(std::process::id()).unwrap());
+    }
+
+    #[test]
+    fn processes_are_measured_as_one() {
+        let usage = Usage {
+            cpu_seconds: 1.5,
+            rss_kib: 800,
+            rss_own_kib: 700,
+            peak_rss_kib: 900,
+        };
+        let sum = usage.clone().plus(usage);
+        assert_eq!(sum.cpu_seconds, 3.0);
+        assert_eq!(
+            (sum.rss_kib, sum.rss_own_kib, sum.peak_rss_kib),
+            (1600, 1400, 1800)
+        );
+        assert!(Usage::of_all(&[]).unwrap().is_none());
+        let own = std::process::id();
+        assert!(Usage::of_all(&[own, own]).unwrap().unwrap().rss_kib > 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 /// The machine, the programs and the day.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Conditions {
     /// Model of the processor.
     pub(crate) cpu: String,
@@ -56,6 +56,30 @@ impl Conditions {
             etcd: etcd.map_or_else(String::new, version),
             date: date(seconds),
         }
+    }
+}
+
+impl Conditions {
+    /// All of them in one line.
+    pub(crate) fn line(&self) -> String {
+        let Conditions {
+            cpu,
+            cores,
+            memory_mib,
+            kernel,
+            file_system,
+            load_average,
+            holdfast,
+            etcd,
+            date,
+        } = self;
+        let servers = [holdfast.as_str(), etcd.as_str()].into_iter();
+        let servers: Vec<_> = servers.filter(|version| !version.is_empty()).collect();
+        format!(
+            "{date}; {cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}, load average at the \
+             start {load_average}. {}.",
+            servers.join("; ")
+        )
     }
 }
 

@@ -3,12 +3,16 @@
 //! Within a round all servers do a work before the next work begins, and the order of the servers changes with
 //! each round: what slows the machine down for a while then hits all of them.
 
-mod conditions;
+pub(crate) mod cluster;
+pub(crate) mod conditions;
 pub(crate) mod etcd;
+mod goal;
 mod report;
 pub(crate) mod server;
+pub(crate) mod table;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,7 +20,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde::Serialize;
 
-use crate::args::Args;
+use crate::args::{Args, Misuse};
+use crate::compare::cluster::{Cluster, MEMBERS};
 use crate::compare::conditions::Conditions;
 use crate::compare::report::Report;
 use crate::compare::server::{Kind, Server};
@@ -26,13 +31,15 @@ use crate::process::Usage;
 
 /// Options of `bench compare`.
 pub(crate) const OPTIONS: &[&str] = &[
-    "holdfast", "rounds", "works", "servers", "folder", "json", "markdown",
+    "nodes", "holdfast", "rounds", "works", "servers", "folder", "json", "markdown",
 ];
 /// Options of `bench compare` without a value.
 pub(crate) const SWITCHES: &[&str] = &["quick"];
 
 /// Memory with many keys, and restarts on them.
 const BULK: &str = "bulk";
+/// [`Work::PutLone`] by a client of a follower; by itself that work talks to the leader.
+const PUT_LONE_FOLLOWER: &str = "put-lone-follower";
 /// Time that memory gets to settle after the last write.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -44,6 +51,9 @@ struct Run {
     work: &'static str,
     load: Outcome,
     bulk: Option<Bulk>,
+    /// Of a cluster: whether the leader was the same after the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_leader_same: Option<bool>,
 }
 
 /// What a server with many keys needs.
@@ -62,22 +72,44 @@ struct Scope {
     works: Vec<&'static str>,
     servers: Vec<Kind>,
     rounds: usize,
+    nodes: usize,
     is_quick: bool,
 }
 
 impl Scope {
+    /// The names of all works that servers of so many members are compared by.
+    fn works(nodes: usize) -> Vec<&'static str> {
+        if nodes == 1 {
+            let works = Work::ALL.into_iter().filter(|work| *work != Work::Fill);
+            return works.map(Work::name).chain([BULK]).collect();
+        }
+        vec![
+            Work::Put.name(),
+            Work::PutLone.name(),
+            PUT_LONE_FOLLOWER,
+            Work::Update.name(),
+            Work::Get.name(),
+            Work::GetSerializable.name(),
+            Work::ListPages.name(),
+            Work::ListAll.name(),
+        ]
+    }
+
     /// The work of a name, or `Fill` for [`BULK`].
     fn work(name: &str) -> Work {
+        if name == PUT_LONE_FOLLOWER {
+            return Work::PutLone;
+        }
         Work::ALL
             .into_iter()
             .find(|work| work.name() == name)
             .unwrap_or(Work::Fill)
     }
 
-    /// The plan of a work; `endpoint` and `pid` are set when the server runs.
-    fn plan(&self, work: &str, server: &Server) -> Plan {
-        let mut plan = Plan::new(Scope::work(work), server.endpoint());
-        plan.pid = Some(server.pid());
+    /// The plan of a work on a server, or on all members of a cluster.
+    fn plan(&self, work: &str, endpoints: Vec<SocketAddr>, pids: Vec<u32>) -> Plan {
+        let mut plan = Plan::new(Scope::work(work), endpoints);
+        plan.pids = pids;
         plan.duration = self.duration(work);
         if self.is_quick {
             // As many as the echo server lists.
@@ -126,16 +158,21 @@ impl Scope {
 
 /// `bench compare`.
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let mut names: Vec<_> = Work::ALL
-        .into_iter()
-        .filter(|work| *work != Work::Fill)
-        .map(Work::name)
-        .collect();
-    names.push(BULK);
-    let servers = args.choice("servers", &Kind::ALL.map(Kind::name))?;
+    let nodes = args.value("nodes")?.unwrap_or(1);
+    if ![1, MEMBERS].contains(&nodes) {
+        return Err(Misuse(format!("--nodes: {nodes} is neither 1 nor {MEMBERS}")).into());
+    }
+    // A floor for a round trip says little about a cluster: most of what it does is between the members.
+    let kinds = if nodes == 1 {
+        &Kind::ALL[..]
+    } else {
+        &[Kind::Holdfast, Kind::Etcd]
+    };
+    let kinds: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+    let servers = args.choice("servers", &kinds)?;
     let is_quick = args.is_set("quick");
     let scope = Scope {
-        works: args.choice("works", &names)?,
+        works: args.choice("works", &Scope::works(nodes))?,
         servers: Kind::ALL
             .into_iter()
             .filter(|kind| servers.contains(&kind.name()))
@@ -143,6 +180,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         rounds: args
             .value("rounds")?
             .unwrap_or(if is_quick { 1 } else { 3 }),
+        nodes,
         is_quick,
     };
     ensure!(scope.rounds > 0, "at least one round is needed");
@@ -179,7 +217,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         Kind::Echo => std::env::current_exe().context("finding this program"),
     };
     let (disk, runs) = measure(&scope, &folder.path, binary)?;
-    let report = Report::new(conditions, is_quick, disk, runs);
+    let report = Report::new(conditions, nodes, is_quick, disk, runs);
     println!("{}", report.to_text());
     if let Some(path) = args.text("json") {
         fs::write(path, serde_json::to_string_pretty(&report)?)
@@ -241,7 +279,12 @@ fn measure(
                 .into_iter()
                 .filter(|kind| Scope::includes(*kind, work))
             {
-                let run = run(
+                let run_on = if scope.nodes == 1 {
+                    run
+                } else {
+                    run_on_cluster
+                };
+                let run = run_on(
                     scope,
                     round,
                     work,
@@ -274,7 +317,7 @@ fn run(
     folder: &Path,
 ) -> Result<Run> {
     let mut server = Server::start(kind, binary, folder, &[])?;
-    let plan = scope.plan(work, &server);
+    let plan = scope.plan(work, vec![server.endpoint()], vec![server.pid()]);
     let load = load::run(&plan);
     let load =
         load.with_context(|| format!("the server's last words:\n{}", server.last_words()))?;
@@ -291,7 +334,46 @@ fn run(
         work,
         load,
         bulk,
+        is_leader_same: None,
     })
+}
+
+fn run_on_cluster(
+    scope: &Scope,
+    round: usize,
+    work: &'static str,
+    kind: Kind,
+    binary: &Path,
+    folder: &Path,
+) -> Result<Run> {
+    let mut cluster = Cluster::start(kind, binary, folder)?;
+    let leader = cluster.wait_until_healthy()?;
+    let endpoints = asked(work, cluster.endpoints(leader));
+    let load = load::run(&scope.plan(work, endpoints, cluster.pids()));
+    let load =
+        load.with_context(|| format!("the members' last words:\n{}", cluster.last_words()))?;
+    let is_leader_same = cluster.leader() == Some(leader);
+    drop(cluster);
+    fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    Ok(Run {
+        round,
+        server: kind.name(),
+        work,
+        load,
+        bulk: None,
+        is_leader_same: Some(is_leader_same),
+    })
+}
+
+/// The members that clients of a work talk to, out of all, of which the leader is the first.
+fn asked(work: &str, endpoints: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    if work == Work::PutLone.name() {
+        endpoints[..1].to_vec()
+    } else if work == PUT_LONE_FOLLOWER {
+        endpoints[1..2].to_vec()
+    } else {
+        endpoints
+    }
 }
 
 fn bulk(server: &mut Server, scope: &Scope) -> Result<Bulk> {
@@ -312,13 +394,13 @@ fn bulk(server: &mut Server, scope: &Scope) -> Result<Bulk> {
 }
 
 /// A folder of this process for data and logs, removed when dropped.
-struct Folder {
-    path: PathBuf,
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
 }
 
 impl Folder {
     /// Also removes what a process that was killed has left behind.
-    fn new(parent: &Path) -> Result<Folder> {
+    pub(crate) fn new(parent: &Path) -> Result<Folder> {
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
         for entry in fs::read_dir(parent)? {
             let entry = entry?;
@@ -349,7 +431,7 @@ impl Drop for Folder {
 }
 
 /// On Ctrl-C or SIGTERM, removes the data before this process ends. The kernel ends the server with it.
-fn remove_on_signals(folder: PathBuf) -> Result<()> {
+pub(crate) fn remove_on_signals(folder: PathBuf) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -374,4 +456,33 @@ fn remove_on_signals(folder: PathBuf) -> Result<()> {
         std::process::exit(130);
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::{PUT_LONE_FOLLOWER, Scope, asked};
+    use crate::load::Work;
+
+    #[test]
+    fn a_lone_client_talks_to_the_leader_or_to_a_follower_and_all_others_to_every_member() {
+        let members: Vec<SocketAddr> = [1, 2, 3]
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+            .to_vec();
+        assert_eq!(asked("put-lone", members.clone()), members[..1]);
+        assert_eq!(asked("put-lone-follower", members.clone()), members[1..2]);
+        assert_eq!(asked("get", members.clone()), members);
+    }
+
+    #[test]
+    fn works_are_known_by_their_names() {
+        assert_eq!(Scope::work(PUT_LONE_FOLLOWER), Work::PutLone);
+        assert_eq!(Scope::work("bulk"), Work::Fill);
+        for name in Scope::works(3).into_iter().chain(Scope::works(1)) {
+            let found = Scope::work(name).name();
+            assert!(found == name || [PUT_LONE_FOLLOWER, "bulk"].contains(&name));
+        }
+        assert!(!Scope::works(3).contains(&"watch"));
+    }
 }

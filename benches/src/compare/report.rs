@@ -5,45 +5,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::compare::conditions::Conditions;
+use crate::compare::goal::{self, Ratios};
 use crate::compare::server::Kind;
+use crate::compare::table::{Figure, Table, median, met_text, missing, number, ratio, ratio_text};
 use crate::compare::{BULK, Run, etcd};
 use crate::disk::Syncs;
 use crate::load::Work;
-
-/// Median and spread of one figure over the rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Figure {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Figure {
-    fn of(mut values: Vec<f64>) -> Option<Figure> {
-        values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            (values[middle - 1] + values[middle]) / 2.0
-        };
-        Some(Figure {
-            median,
-            least,
-            most,
-        })
-    }
-
-    fn with_spread(self) -> String {
-        let [median, least, most] = [self.median, self.least, self.most].map(number);
-        if least == most {
-            median
-        } else {
-            format!("{median} ({least}-{most})")
-        }
-    }
-}
 
 /// One work on one server, over the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -54,6 +21,35 @@ struct Cell {
     p99_us: Option<Figure>,
 }
 
+impl Cell {
+    fn of(work: &str, runs: &[Run], server: Kind) -> Cell {
+        let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
+        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
+        let latency = |value: fn(&Run) -> f64| {
+            if work == Work::Watch.name() {
+                None
+            } else {
+                figure(value)
+            }
+        };
+        Cell {
+            cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
+            per_second: figure(|run| run.load.per_second),
+            p50_us: latency(|run| run.load.latency.p50_us),
+            p99_us: latency(|run| run.load.latency.p99_us),
+        }
+    }
+
+    fn texts(&self) -> [String; 4] {
+        [
+            self.cpu_us.map_or_else(missing, Figure::with_spread),
+            median(self.per_second),
+            median(self.p50_us),
+            median(self.p99_us),
+        ]
+    }
+}
+
 /// One work, all servers.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
@@ -62,6 +58,12 @@ struct Row {
     etcd: Cell,
     echo: Cell,
     cpu_ratio: Option<f64>,
+    /// Only of clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_ratio: Option<f64>,
+    /// Only of clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p50_ratio: Option<f64>,
     must: String,
     is_met: Option<bool>,
 }
@@ -81,6 +83,9 @@ struct BulkRow {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     conditions: Conditions,
+    /// Members of each server.
+    #[serde(skip_serializing_if = "is_one")]
+    nodes: usize,
     /// One short round: figures show only that everything works.
     is_quick: bool,
     rows: Vec<Row>,
@@ -120,6 +125,7 @@ impl Report {
     /// Sums the runs up.
     pub(crate) fn new(
         conditions: Conditions,
+        nodes: usize,
         is_quick: bool,
         fdatasync: Vec<Syncs>,
         runs: Vec<Run>,
@@ -133,10 +139,17 @@ impl Report {
         let sync = Figure::of(fdatasync.iter().map(|syncs| syncs.latency.p50_us).collect());
         Report {
             conditions,
+            nodes,
             is_quick,
             rows: works
                 .into_iter()
-                .map(|work| row(work, &runs, sync))
+                .map(|work| {
+                    if nodes == 1 {
+                        row(work, &runs, sync)
+                    } else {
+                        cluster_row(work, &runs)
+                    }
+                })
                 .collect(),
             bulk: bulk_rows(&runs),
             fdatasync_p50_us: sync,
@@ -157,38 +170,21 @@ impl Report {
 
     fn render(&self, table: impl Fn(&Table) -> String) -> String {
         let mut text = String::new();
-        let Conditions {
-            cpu,
-            cores,
-            memory_mib,
-            kernel,
-            file_system,
-            load_average,
-            holdfast,
-            etcd,
-            date,
-        } = &self.conditions;
-        let servers: Vec<_> = [holdfast, etcd]
-            .into_iter()
-            .filter(|version| !version.is_empty())
-            .collect();
-        let servers = servers
-            .into_iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("; ");
+        let etcd = &self.conditions.etcd;
         let rounds = self.fdatasync.len();
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{date}; {cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}, load average at the \
-             start {load_average}. {servers}.\n\nMedians over rounds: {rounds} (least-most); `us` is server CPU per \
+            "{}\n\nMedians over rounds: {rounds} (least-most); `us` is server CPU per \
              operation.\n",
+            self.conditions.line()
         );
         if self.is_quick {
             text.push_str("A quick run: its figures say only that everything works.\n\n");
         }
-        if !etcd.is_empty() && !etcd.ends_with(etcd::VERSION) {
+        if self.nodes > 1 {
+            text.push_str(&self.about_cluster());
+        } else if !etcd.is_empty() && !etcd.ends_with(etcd::VERSION) {
             let _ = writeln!(
                 text,
                 "The goals are ratios to etcd {}, and this is another one.\n",
@@ -196,7 +192,11 @@ impl Report {
             );
         }
         if !self.rows.is_empty() {
-            text.push_str(&table(&self.load_table()));
+            text.push_str(&table(&if self.nodes == 1 {
+                self.load_table()
+            } else {
+                self.cluster_table()
+            }));
             text.push('\n');
         }
         if !self.bulk.is_empty() {
@@ -241,18 +241,61 @@ impl Report {
         ]);
         for row in &self.rows {
             let mut cells = vec![row.work.to_owned()];
-            for cell in [&row.holdfast, &row.etcd] {
-                cells.push(cell.cpu_us.map_or_else(missing, Figure::with_spread));
-                for figure in [cell.per_second, cell.p50_us, cell.p99_us] {
-                    cells.push(median(figure));
-                }
-            }
+            cells.extend(row.holdfast.texts());
+            cells.extend(row.etcd.texts());
             cells.push(median(row.echo.cpu_us));
             cells.extend([
                 ratio_text(row.cpu_ratio),
                 row.must.clone(),
                 met_text(row.is_met),
             ]);
+            table.rows.push(cells);
+        }
+        table
+    }
+
+    fn about_cluster(&self) -> String {
+        let mut text = format!(
+            "Each server has {} members, all on this machine; `us` adds their CPU up. Connections go to each member in \
+             turn, but the one of `put-lone` to the leader, and that of `put-lone-follower` to another. Goals are \
+             ratios to etcd in this comparison.\n",
+            self.nodes
+        );
+        let changed = self.runs.iter();
+        let changed = changed.filter(|run| run.is_leader_same == Some(false));
+        let names =
+            changed.map(|run| format!("{} on {} (round {})", run.work, run.server, run.round));
+        let names: Vec<_> = names.collect();
+        if !names.is_empty() {
+            let _ = writeln!(text, "The leader changed during: {}.", names.join(", "));
+        }
+        text.push('\n');
+        text
+    }
+
+    fn cluster_table(&self) -> Table {
+        let mut table = Table::new(&[
+            "work",
+            "holdfast us",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "etcd us",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "us ratio",
+            "ops/s ratio",
+            "p50 ratio",
+            "must",
+            "met",
+        ]);
+        for row in &self.rows {
+            let mut cells = vec![row.work.to_owned()];
+            cells.extend(row.holdfast.texts());
+            cells.extend(row.etcd.texts());
+            cells.extend([row.cpu_ratio, row.rate_ratio, row.p50_ratio].map(ratio_text));
+            cells.extend([row.must.clone(), met_text(row.is_met)]);
             table.rows.push(cells);
         }
         table
@@ -309,23 +352,7 @@ fn figure(
 }
 
 fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
-    let cell = |server| {
-        let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
-        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
-        let latency = |value: fn(&Run) -> f64| {
-            if work == Work::Watch.name() {
-                None
-            } else {
-                figure(value)
-            }
-        };
-        Cell {
-            cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
-            per_second: figure(|run| run.load.per_second),
-            p50_us: latency(|run| run.load.latency.p50_us),
-            p99_us: latency(|run| run.load.latency.p99_us),
-        }
-    };
+    let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
     let cpu_ratio = ratio(holdfast.cpu_us, etcd.cpu_us);
     let (mut must, mut is_met) = (String::new(), None);
@@ -360,9 +387,37 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
         etcd,
         echo,
         cpu_ratio,
+        rate_ratio: None,
+        p50_ratio: None,
         must,
         is_met,
     }
+}
+
+fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
+    let cell = |server| Cell::of(work, runs, server);
+    let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
+    let ratios = Ratios {
+        cpu: ratio(holdfast.cpu_us, etcd.cpu_us),
+        rate: ratio(holdfast.per_second, etcd.per_second),
+        p50: ratio(holdfast.p50_us, etcd.p50_us),
+    };
+    let (must, is_met) = goal::of_cluster(work, ratios);
+    Row {
+        work,
+        holdfast,
+        etcd,
+        echo,
+        cpu_ratio: ratios.cpu,
+        rate_ratio: ratios.rate,
+        p50_ratio: ratios.p50,
+        must,
+        is_met,
+    }
+}
+
+fn is_one(nodes: &usize) -> bool {
+    *nodes == 1
 }
 
 fn bulk_rows(runs: &[Run]) -> Vec<BulkRow> {
@@ -408,138 +463,6 @@ fn bulk_rows(runs: &[Run]) -> Vec<BulkRow> {
     ]
 }
 
-fn ratio(ours: Option<Figure>, theirs: Option<Figure>) -> Option<f64> {
-    let (ours, theirs) = ours.zip(theirs)?;
-    (theirs.median > 0.0).then(|| ours.median / theirs.median)
-}
-
 fn megabytes(kib: u64) -> f64 {
     kib as f64 * 1024.0 / 1e6
-}
-
-/// Three digits that count, and thousands separated.
-fn number(value: f64) -> String {
-    if value < 10.0 {
-        return format!("{value:.2}");
-    }
-    if value < 100.0 {
-        return format!("{value:.1}");
-    }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn missing() -> String {
-    "-".to_owned()
-}
-
-fn median(figure: Option<Figure>) -> String {
-    figure.map_or_else(missing, |figure| number(figure.median))
-}
-
-fn ratio_text(ratio: Option<f64>) -> String {
-    ratio.map_or_else(missing, |ratio| format!("{ratio:.2}x"))
-}
-
-fn met_text(is_met: Option<bool>) -> String {
-    match is_met {
-        Some(true) => "yes".to_owned(),
-        Some(false) => "NO".to_owned(),
-        None => missing(),
-    }
-}
-
-/// Cells that are laid out at the end.
-struct Table {
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(head: &[&str]) -> Table {
-        Table {
-            head: head.iter().map(|&cell| cell.to_owned()).collect(),
-            rows: Vec::new(),
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let lines = || std::iter::once(&self.head).chain(&self.rows);
-        let widths: Vec<usize> = (0..self.head.len())
-            .map(|column| lines().map(|row| row[column].len()).max().unwrap_or(0))
-            .collect();
-        let mut text = String::new();
-        for row in lines() {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, width))| {
-                    // Names to the left, figures to the right.
-                    if column == 0 {
-                        format!("{cell:<width$}")
-                    } else {
-                        format!("{cell:>width$}")
-                    }
-                });
-            text.push_str(&cells.collect::<Vec<_>>().join("  "));
-            text.push('\n');
-        }
-        text
-    }
-
-    fn to_markdown(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let mut text = line(&self.head);
-        text.push_str(&format!("|---{}|\n", "|---:".repeat(self.head.len() - 1)));
-        for row in &self.rows {
-            text.push_str(&line(row));
-        }
-        text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Figure, Table, number};
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let figure = Figure::of(vec![4.0, 1.0, 9.0, 2.0]).unwrap();
-        assert_eq!(
-            figure,
-            Figure {
-                median: 3.0,
-                least: 1.0,
-                most: 9.0
-            }
-        );
-        assert_eq!(Figure::of(vec![7.0, 5.0, 6.0]).unwrap().median, 6.0);
-        assert_eq!(Figure::of(Vec::new()), None);
-        assert_eq!(figure.with_spread(), "3.00 (1.00-9.00)");
-    }
-
-    #[test]
-    fn numbers_show_the_digits_that_count() {
-        let shown = [0.4567, 24.06, 350.4, 28_123.4, 1_234_567.0].map(number);
-        assert_eq!(shown, ["0.46", "24.1", "350", "28,123", "1,234,567"]);
-    }
-
-    #[test]
-    fn both_layouts_have_every_cell() {
-        let mut table = Table::new(&["work", "us"]);
-        table.rows.push(vec!["put".to_owned(), "24.0".to_owned()]);
-        assert_eq!(table.to_text(), "work    us\nput   24.0\n");
-        assert_eq!(
-            table.to_markdown(),
-            "| work | us |\n|---|---:|\n| put | 24.0 |\n"
-        );
-    }
 }

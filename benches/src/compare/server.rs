@@ -14,7 +14,7 @@ use crate::guard;
 use crate::load;
 
 /// Longest time that a server may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Time between two questions whether it serves yet; one costs the machine well under 1 %.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -62,7 +62,6 @@ impl Server {
         folder: &Path,
         arguments: &[String],
     ) -> Result<Server> {
-        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         // Both are held until both are known, or the second could be the first again.
         let listeners = [
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
@@ -70,18 +69,36 @@ impl Server {
         ];
         let [client, peer] = [listeners[0].local_addr()?, listeners[1].local_addr()?];
         drop(listeners);
-        let child = spawn(kind, binary, folder, client, peer, arguments)?;
-        let mut server = Server {
+        let mut own = Vec::new();
+        if kind == Kind::Etcd {
+            own.push(format!("--initial-advertise-peer-urls=http://{peer}"));
+            own.push(format!("--initial-cluster=default=http://{peer}"));
+        }
+        own.extend_from_slice(arguments);
+        let mut server = Server::spawn(kind, binary, folder, [client, peer], own)?;
+        server.wait_until_serving(None)?;
+        Ok(server)
+    }
+
+    /// Starts a server on ports for clients and peers, and does not wait for it.
+    pub(crate) fn spawn(
+        kind: Kind,
+        binary: &Path,
+        folder: &Path,
+        [client, peer]: [SocketAddr; 2],
+        arguments: Vec<String>,
+    ) -> Result<Server> {
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let child = spawn(kind, binary, folder, client, peer, &arguments)?;
+        Ok(Server {
             kind,
             binary: binary.to_owned(),
             folder: folder.to_owned(),
             client,
             peer,
-            arguments: arguments.to_vec(),
+            arguments,
             child,
-        };
-        server.wait_until_serving(None)?;
-        Ok(server)
+        })
     }
 
     /// Where clients connect.
@@ -99,6 +116,13 @@ impl Server {
     pub(crate) fn restart(&mut self, signal: Signal) -> Result<Duration> {
         self.end(signal)?;
         let begin = Instant::now();
+        self.spawn_again()?;
+        self.wait_until_serving(Some(1))?;
+        Ok(begin.elapsed())
+    }
+
+    /// Starts a server that has ended again on its data, and does not wait for it.
+    pub(crate) fn spawn_again(&mut self) -> Result<()> {
         self.child = spawn(
             self.kind,
             &self.binary,
@@ -107,15 +131,24 @@ impl Server {
             self.peer,
             &self.arguments,
         )?;
-        self.wait_until_serving(Some(1))?;
-        Ok(begin.elapsed())
+        Ok(())
+    }
+
+    /// Sends a signal, and does not wait for its effect.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).with_context(|| format!("signalling {}", self.kind.name()))
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).with_context(|| format!("signalling {}", self.kind.name()))?;
+        self.signal(signal)?;
         let patience = Instant::now() + PATIENCE;
-        while self.child.try_wait()?.is_none() {
+        while !self.has_ended()? {
             ensure!(
                 Instant::now() < patience,
                 "{} does not end within {PATIENCE:?}",
@@ -126,7 +159,8 @@ impl Server {
         Ok(())
     }
 
-    fn wait_until_serving(&mut self, expected: Option<u32>) -> Result<()> {
+    /// Returns when a linearizable get is answered; `expected` is how many keys it must find.
+    pub(crate) fn wait_until_serving(&mut self, expected: Option<u32>) -> Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let patience = Instant::now() + PATIENCE;
         loop {
@@ -208,8 +242,6 @@ fn spawn(
         }
     }
     if kind == Kind::Etcd {
-        command.arg(format!("--initial-advertise-peer-urls={peer_url}"));
-        command.arg(format!("--initial-cluster=default={peer_url}"));
         // A minute of puts exceeds the default of 2 GiB on a fast machine.
         command.arg("--quota-backend-bytes=8589934592");
     }

@@ -110,11 +110,11 @@ pub(crate) struct Place {
     pub(crate) worker: usize,
 }
 
-/// Opens one connection per element of `workers`, that element being the number of workers on it; then runs the
-/// workers on `threads` threads, and `conduct` on this one. Ends when all have ended, with the first error if
-/// there was one.
+/// Opens one connection per element of `workers`, that element being the number of workers on it, to each of
+/// `endpoints` in turn; then runs the workers on `threads` threads, and `conduct` on this one. Ends when all have
+/// ended, with the first error if there was one.
 pub(crate) fn drive<T, W>(
-    endpoint: SocketAddr,
+    endpoints: &[SocketAddr],
     threads: usize,
     workers: &[usize],
     worker: impl Fn(Place, Channel, Signals) -> W + Sync,
@@ -130,7 +130,7 @@ where
             let (signals, worker, connected) = (signals.clone(), &worker, connected.clone());
             scope.spawn(move || {
                 let work = run_thread(
-                    endpoint,
+                    endpoints,
                     (thread, threads),
                     workers,
                     worker,
@@ -163,7 +163,7 @@ where
 }
 
 fn run_thread<W>(
-    endpoint: SocketAddr,
+    endpoints: &[SocketAddr],
     (thread, threads): (usize, usize),
     workers: &[usize],
     worker: &(impl Fn(Place, Channel, Signals) -> W + Sync),
@@ -182,7 +182,7 @@ where
         let mut first = 0;
         for (connection, count) in workers.iter().copied().enumerate() {
             if connection % threads == thread {
-                let channel = match wire::connect(endpoint).await {
+                let channel = match wire::connect(endpoints[connection % endpoints.len()]).await {
                     Ok(channel) => channel,
                     Err(error) => {
                         // The conductor reports it; if it has stopped listening, another thread was first.

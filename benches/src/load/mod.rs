@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Builder;
 
 use crate::args::{Args, Misuse};
 use crate::histogram::Latency;
@@ -104,10 +105,10 @@ impl Work {
 pub(crate) struct Plan {
     /// What to do.
     pub(crate) work: Work,
-    /// The server.
-    pub(crate) endpoint: SocketAddr,
-    /// Its process, to measure.
-    pub(crate) pid: Option<u32>,
+    /// The server, or all members of a cluster; connections go to each in turn.
+    pub(crate) endpoints: Vec<SocketAddr>,
+    /// The processes to measure, as one.
+    pub(crate) pids: Vec<u32>,
     /// Connections that share the work.
     pub(crate) connections: usize,
     /// Requests in flight on each; for `Watch`, the writers.
@@ -132,7 +133,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The plan that a work has by itself.
-    pub(crate) fn new(work: Work, endpoint: SocketAddr) -> Plan {
+    pub(crate) fn new(work: Work, endpoints: Vec<SocketAddr>) -> Plan {
         let (connections, in_flight, keys, value_size) = match work {
             Work::Put => (16, 8, 100_000, 256),
             Work::PutLone => (1, 1, 10_000, 256),
@@ -147,8 +148,8 @@ impl Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Plan {
             work,
-            endpoint,
-            pid: None,
+            endpoints,
+            pids: Vec::new(),
             connections,
             in_flight,
             prefix: work.prefix(),
@@ -186,7 +187,7 @@ pub(crate) struct Outcome {
     pub(crate) latency: Latency,
     /// Server CPU per operation, if its process was given.
     pub(crate) server_cpu_us: Option<f64>,
-    /// The server's memory at the end.
+    /// The server's memory at the end, or that of all members.
     pub(crate) server: Option<Usage>,
     /// The generator's own CPU per operation.
     pub(crate) generator_cpu_us: f64,
@@ -214,11 +215,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         .ok_or_else(|| Misuse("--work is needed".to_owned()))?;
     let found = Work::ALL.into_iter().find(|work| work.name() == name);
     let work = found.ok_or_else(|| Misuse(format!("--work: `{name}` is not a work")))?;
-    let endpoint = args
-        .value("endpoint")?
-        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 2379)));
-    let mut plan = Plan::new(work, endpoint);
-    plan.pid = args.value("pid")?;
+    let endpoints = args
+        .values("endpoint")?
+        .unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 2379))]);
+    let mut plan = Plan::new(work, endpoints);
+    set(&mut plan.pids, args.values("pid")?);
     set(&mut plan.connections, args.value("connections")?);
     set(&mut plan.in_flight, args.value("in-flight")?);
     set(&mut plan.keys, args.value("keys")?);
@@ -258,6 +259,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         plan.streams,
         plan.watchers,
     ];
+    ensure!(!plan.endpoints.is_empty(), "a run needs a server");
     ensure!(
         counts.iter().all(|count| *count > 0),
         "every count of a run must be at least 1"
@@ -271,6 +273,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         Work::Watch => watch::run(plan),
         work if work.reads_keys() => {
             let (_, revisions) = unary::fill(plan, work)?;
+            catch_up(&plan.endpoints)?;
             unary::run(plan, &revisions)
         }
         _ => unary::run(plan, &[]),
@@ -286,7 +289,7 @@ struct Sample {
 impl Sample {
     fn take(plan: &Plan) -> Result<Sample> {
         Ok(Sample {
-            server: plan.pid.map(Usage::of).transpose()?,
+            server: Usage::of_all(&plan.pids)?,
             generator: Usage::of_self()?,
         })
     }
@@ -324,6 +327,15 @@ fn outcome(
         generator_cpu_us: per_operation(&before.generator, &after.generator),
         watch: None,
     }
+}
+
+/// Returns when every member has applied what was acknowledged before: a read without a barrier may then ask any.
+fn catch_up(endpoints: &[SocketAddr]) -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    for endpoint in endpoints {
+        runtime.block_on(probe(*endpoint))?;
+    }
+    Ok(())
 }
 
 /// Gets the first key of a fill, linearizably; answers with the number of keys found, 0 or 1.

@@ -48,7 +48,7 @@ pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
         }
     };
     let (before, after) = drive::drive(
-        plan.endpoint,
+        &plan.endpoints,
         plan.threads,
         &workers,
         start_worker,
@@ -83,7 +83,7 @@ pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
 
 /// Puts every key of `work` once; answers with the modification revisions.
 pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
-    let shape = Plan::new(Work::Fill, plan.endpoint);
+    let shape = Plan::new(Work::Fill, plan.endpoints.clone());
     let plan = match plan.work {
         Work::Fill => plan.clone(),
         _ => Plan {
@@ -96,7 +96,7 @@ pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
     let next = Arc::new(AtomicU64::new(0));
     let revisions: Arc<[AtomicI64]> = (0..plan.keys).map(|_| AtomicI64::new(0)).collect();
     let latency = Arc::new(Histogram::new());
-    let method = Method::new(plan.endpoint, PUT)?;
+    let method = Method::new(plan.endpoints[0], PUT)?;
     let request = Request::put(&plan.prefix, plan.value_size);
     let start_worker = |place: Place, mut channel: Channel, signals: Signals| {
         let (next, revisions, latency) = (next.clone(), revisions.clone(), latency.clone());
@@ -125,7 +125,7 @@ pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
     };
     let workers = vec![plan.in_flight; plan.connections];
     let (start, samples) = drive::drive(
-        plan.endpoint,
+        &plan.endpoints,
         plan.threads,
         &workers,
         start_worker,
@@ -212,7 +212,7 @@ impl Template {
             "keys must fit their digits"
         );
         Ok(Template {
-            method: Method::new(plan.endpoint, path)?,
+            method: Method::new(plan.endpoints[0], path)?,
             request,
             next_page,
         })

@@ -54,11 +54,11 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
     });
     let latencies = Arc::new(Histogram::new());
     let watch = (
-        Method::new(plan.endpoint, WATCH)?,
+        Method::new(plan.endpoints[0], WATCH)?,
         Request::watch(&plan.prefix),
     );
     let put = (
-        Method::new(plan.endpoint, PUT)?,
+        Method::new(plan.endpoints[0], PUT)?,
         Request::put(&plan.prefix, plan.value_size),
     );
     let (streams, watchers, keys) = (plan.streams, plan.watchers, plan.keys);
@@ -106,8 +106,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         drain(watchers, &counts, signals)?;
         Ok((start.elapsed(), (before, Sample::take(plan)?)))
     };
-    let (span, samples) =
-        drive::drive(plan.endpoint, plan.threads, &workers, start_worker, conduct)?;
+    let (span, samples) = drive::drive(
+        &plan.endpoints,
+        plan.threads,
+        &workers,
+        start_worker,
+        conduct,
+    )?;
     let puts = counts.puts.load(Ordering::Relaxed);
     for (stream, events) in counts.events.iter().enumerate() {
         let (found, expected) = (

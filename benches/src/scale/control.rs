@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::BytesMut;
 use prost::Message;
 use proto::etcd::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, RangeRequest,
@@ -12,7 +12,7 @@ use proto::etcd::etcdserverpb::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::wire::{self, Answer, Channel, Method};
+use crate::wire::{self, Answer, Channel, Method, framed, take_message};
 
 /// A connection of its own, used from a thread that may wait.
 pub(crate) struct Control {
@@ -159,25 +159,4 @@ impl Control {
             took: begin.elapsed(),
         })
     }
-}
-
-/// Takes the first whole message out of the bytes so far.
-fn take_message(bytes: &mut BytesMut) -> Option<Bytes> {
-    let prefix: [u8; 5] = bytes.get(..5)?.try_into().ok()?;
-    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-    if bytes.len() < 5 + length {
-        return None;
-    }
-    bytes.advance(5);
-    Some(bytes.split_to(length).freeze())
-}
-
-fn framed(message: &impl Message) -> Bytes {
-    let body = message.encode_to_vec();
-    let length = u32::try_from(body.len()).expect("a request is far below 4 GiB");
-    let mut frame = Vec::with_capacity(5 + body.len());
-    frame.push(0);
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(&body);
-    frame.into()
 }

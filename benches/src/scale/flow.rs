@@ -102,7 +102,7 @@ pub(crate) fn run(
             }
         }
     };
-    drive::drive(flow.endpoint, 1, &workers, worker, |signals| {
+    drive::drive(&[flow.endpoint], 1, &workers, worker, |signals| {
         let start = Instant::now();
         let stop = start + flow.duration;
         signals.begin(Schedule { start, stop });

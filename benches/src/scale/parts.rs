@@ -25,9 +25,9 @@ fn plan(server: &Server, work: Work, keys: u64, value_size: usize) -> Plan {
     Plan {
         keys,
         value_size,
-        pid: Some(server.pid()),
+        pids: vec![server.pid()],
         prefix: Work::Fill.prefix(),
-        ..Plan::new(work, server.endpoint())
+        ..Plan::new(work, vec![server.endpoint()])
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Method {
 }
 
 impl Method {
-    /// `path` is `/package.Service/Method`.
+    /// `path` is `/package.Service/Method`. The authority is one for all members: no server looks at it.
     pub(crate) fn new(endpoint: SocketAddr, path: &str) -> Result<Method> {
         let head = Request::post(format!("http://{endpoint}{path}"))
             .header("content-type", "application/grpc")

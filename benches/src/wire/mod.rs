@@ -1,9 +1,11 @@
 //! A lean gRPC client: pre-encoded requests over `h2`, answers scanned for the few fields a run needs.
 
 mod client;
+mod message;
 mod request;
 mod scan;
 
 pub(crate) use client::{Channel, Method, connect};
+pub(crate) use message::{framed, take_message};
 pub(crate) use request::{KEY_DIGITS, Request, range_of};
 pub(crate) use scan::Answer;
