@@ -4,6 +4,7 @@ mod notify;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+#[cfg(feature = "rocksdb")]
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
