@@ -77,6 +77,7 @@ impl Cluster {
                 // Not the mount itself, which holds `lost+found` and cannot be removed.
                 data_dir = folder.join("disk/data");
             }
+            let environment = fault::environment(&shape.faults, &folder)?;
             let setup = Setup {
                 binary: shape.binary.clone(),
                 folder,
@@ -85,7 +86,7 @@ impl Cluster {
                 client_url,
                 peer_url,
                 flags: shape.flags.clone(),
-                environment: fault::environment(&shape.faults, &shape.folder.join(name(index))),
+                environment,
             };
             nodes.push(Node::new(index, setup, Arc::clone(&world.lives[index])));
         }

@@ -160,7 +160,26 @@ pub fn run(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result
     let verdict = check::check(conditions, &history);
     write_json(&folder.join(VERDICT), &verdict)?;
     super::report::write_run(folder, conditions, &history, &verdict)?;
+    if verdict.is_pass() {
+        remove_data(folder)?;
+    }
     Ok(verdict)
+}
+
+/// What the members stored is large, and tells nothing more once all is well; their logs stay.
+fn remove_data(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let member = entry?.path();
+        for name in ["data", "disk"] {
+            if member.join(name).is_dir() {
+                std::fs::remove_dir_all(member.join(name))?;
+            }
+        }
+        if member.join("disk.img").exists() {
+            std::fs::remove_file(member.join("disk.img"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks the stored history of a run once more, and writes its verdict and page again.

@@ -105,7 +105,8 @@ impl Nemesis {
         let mut strace = attach(node.pid()?, what, &trace)?;
         let begin = self.begin(what, &[target]);
         let survivors = self.others(&[target]);
-        let takes_leader = target == leader && what.starts_with("error");
+        let has_majority = survivors.len() >= self.majority();
+        let takes_leader = target == leader && what.starts_with("error") && has_majority;
         if takes_leader {
             self.probe(survivors);
         }

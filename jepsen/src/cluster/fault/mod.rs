@@ -50,7 +50,7 @@ pub(crate) enum Need {
     /// System calls that fail when they are told to.
     Trace,
     /// A wall clock that goes as it is told.
-    FakeTime,
+    Clock,
 }
 
 /// One kind of fault.
@@ -126,6 +126,12 @@ pub(crate) const KINDS: &[Kind] = &[
         "kill -9 of all members at once",
     ),
     kind(
+        "kill-loop",
+        What::Kill(kill::Whom::Loop),
+        &[],
+        "kill -9 of one member after the other, each started again at once",
+    ),
+    kind(
         "stop-leader",
         What::Stop(stop::Whom::Leader),
         PEERS,
@@ -136,6 +142,12 @@ pub(crate) const KINDS: &[Kind] = &[
         What::Stop(stop::Whom::Follower),
         PEERS,
         "SIGSTOP of a follower, then SIGCONT",
+    ),
+    kind(
+        "stop-flap",
+        What::Stop(stop::Whom::Flap),
+        PEERS,
+        "SIGSTOP and SIGCONT of the leader, each for 50 to 1500 ms",
     ),
     kind(
         "part-leader",
@@ -172,6 +184,12 @@ pub(crate) const KINDS: &[Kind] = &[
         What::Cut(partition::Form::Flap),
         NET,
         "the leader is cut off and let in again every 50 to 500 ms",
+    ),
+    kind(
+        "part-kill",
+        What::Cut(partition::Form::Kill),
+        NET,
+        "a minority is cut off, and one of the others is killed and started again",
     ),
     kind(
         "loss",
@@ -242,7 +260,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(
         "clock",
         What::Clock,
-        &[Need::FakeTime],
+        &[Need::Clock],
         "the wall clocks of members jump by up to an hour, there and back",
     ),
     control(kind(
@@ -488,7 +506,7 @@ impl Site<'_> {
             }
             Need::Spare => None,
             Need::Trace => disk::impossible(),
-            Need::FakeTime => clock::impossible(self.binary),
+            Need::Clock => clock::impossible(self.binary),
         })
     }
 
@@ -514,13 +532,10 @@ impl Site<'_> {
     }
 }
 
-/// What members must be started with, so that these can be had.
-pub(crate) fn environment(kinds: &[&Kind], folder: &Path) -> Vec<(String, String)> {
-    if kinds
-        .iter()
-        .any(|kind| kind.needs.contains(&Need::FakeTime))
-    {
+/// What the member with this folder must be started with, so that these can be had.
+pub(crate) fn environment(kinds: &[&Kind], folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    if kinds.iter().any(|kind| kind.needs.contains(&Need::Clock)) {
         return clock::environment(folder);
     }
-    Vec::new()
+    Ok(Vec::new())
 }
