@@ -30,6 +30,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Before the first fault, and at least after the last one.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 const COOL_DOWN: Duration = Duration::from_millis(1_500);
+/// What a fault takes, with its recovery and the pause after it.
+const FAULT: Duration = Duration::from_millis(5_500);
 
 /// What a run is. Written beside its history, and enough to repeat it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -301,7 +303,7 @@ async fn prepare(world: &World, workload: &Workload) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One fault after the other, in rounds of all kinds in random order, until the time is over.
+/// One fault after the other, in rounds of all kinds in random order, until the time is over and every kind had its turn.
 async fn harass(
     nemesis: &mut Nemesis,
     kinds: &[&'static Kind],
@@ -310,22 +312,26 @@ async fn harass(
     let until = Instant::now() + time;
     tokio::time::sleep(WARM_UP.min(time)).await;
     let mut round: Vec<&Kind> = Vec::new();
+    let mut rounds = 0;
+    // In a run too short for its faults they are shorter, too.
+    let shares = u32::try_from(kinds.len()).unwrap_or(1).max(1);
+    let part = (time.div_duration_f64(FAULT * shares)).clamp(0.5, 1.0);
     while !kinds.is_empty() {
         if round.is_empty() {
             round = kinds.to_vec();
             round.shuffle(&mut nemesis.rng);
+            rounds += 1;
         }
-        let Some(kind) = round.pop() else { break };
-        // Always drawn, so that a run that is cut short is the beginning of one that is not.
-        let lasts = Duration::from_millis(nemesis.rng.random_range(1_500..4_000));
-        let pause = Duration::from_millis(nemesis.rng.random_range(300..2_000));
-        if Instant::now() + lasts + COOL_DOWN > until {
+        let lasts = Duration::from_millis(nemesis.rng.random_range(1_500..4_000)).mul_f64(part);
+        let pause = Duration::from_millis(nemesis.rng.random_range(300..2_000)).mul_f64(part);
+        if rounds > 1 && Instant::now() + lasts + COOL_DOWN > until {
             break;
         }
+        let Some(kind) = round.pop() else { break };
         nemesis.strike(kind, lasts).await?;
         tokio::time::sleep(pause).await;
     }
-    tokio::time::sleep_until(until).await;
+    tokio::time::sleep_until(until.max(Instant::now() + COOL_DOWN)).await;
     Ok(())
 }
 
