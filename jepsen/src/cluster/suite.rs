@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::check::Verdict;
+use super::conditions::Conditions;
 use super::fault::{self, Kind};
 use super::report::{Entry, write_index};
-use super::run::{self, Conditions, clear_line};
+use super::run::{self, clear_line};
 use super::workload::KINDS;
 
 /// Starting, ending and checking take that long beside the time that clients ask.

@@ -3,9 +3,9 @@
 use rand::{RngExt, SeedableRng};
 
 use super::{Verdict, check};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{Batch, Ending, Fault, History, Operation, Outcome, Status};
 use crate::cluster::model::{Body, Change, Done, Kv, Op, State};
-use crate::cluster::run::Conditions;
 use crate::cluster::workload::{Kind, Workload};
 use crate::sim::SimRng;
 

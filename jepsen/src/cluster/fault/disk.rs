@@ -49,7 +49,7 @@ impl Nemesis {
             self.any(&members)?
         };
         // It may end with the reason, which is right.
-        self.cluster.may_end.insert(target);
+        self.cluster.forgive(target);
         match trouble {
             Trouble::Full => self.fill(target, duration).await,
             Trouble::Error => self.inject(target, leader, "error=EIO", duration).await,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PAGE, document, escape, write};
 use crate::cluster::check::Verdict;
-use crate::cluster::run::Conditions;
+use crate::cluster::conditions::Conditions;
 use crate::cluster::suite::figure;
 
 /// A run in an index.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{document, escape, timeline};
 use crate::cluster::check::{Measures, Verdict};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::History;
-use crate::cluster::run::Conditions;
 use crate::cluster::suite::figure;
 
 pub(super) fn render(conditions: &Conditions, history: &History, verdict: &Verdict) -> String {

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::escape;
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{History, Outcome};
 use crate::cluster::node::{name, names};
-use crate::cluster::run::Conditions;
 
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 64.0;
