@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
+use super::conditions::Conditions;
 use super::fault::{self, Site};
 use super::history::read_json;
 use super::report::write_index;
-use super::run::{self, CONDITIONS, Conditions, clear_line};
+use super::run::{self, CONDITIONS, clear_line};
 use super::suite;
 use super::workload;
 

@@ -1,6 +1,6 @@
 //! The cluster itself: all members with their network and disks, made, started and looked after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,14 +37,22 @@ pub(crate) struct Shape {
     pub(crate) timeout: Duration,
 }
 
+/// A stretch of a member's log, in bytes, during which it may have ended by itself with whatever last words.
+#[derive(Clone, Copy, Debug)]
+struct Forgiven {
+    node: usize,
+    from: u64,
+    /// Until now, if there is no end.
+    to: Option<u64>,
+}
+
 /// All of it is taken down when dropped: processes first, then what they ran on.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     disks: Vec<Disk>,
     network: Option<Network>,
-    /// Faults after which a process may have ended by itself.
-    pub(crate) may_end: BTreeSet<usize>,
+    forgiven: Vec<Forgiven>,
     /// What went wrong that is nobody's intent.
     pub(crate) alarming: Vec<String>,
     first: Membership,
@@ -77,6 +85,7 @@ impl Cluster {
                 // Not the mount itself, which holds `lost+found` and cannot be removed.
                 data_dir = folder.join("disk/data");
             }
+            let environment = fault::environment(&shape.faults, &folder)?;
             let setup = Setup {
                 binary: shape.binary.clone(),
                 folder,
@@ -85,7 +94,7 @@ impl Cluster {
                 client_url,
                 peer_url,
                 flags: shape.flags.clone(),
-                environment: fault::environment(&shape.faults, &shape.folder.join(name(index))),
+                environment,
             };
             nodes.push(Node::new(index, setup, Arc::clone(&world.lives[index])));
         }
@@ -93,7 +102,7 @@ impl Cluster {
             nodes,
             disks,
             network,
-            may_end: BTreeSet::new(),
+            forgiven: Vec::new(),
             alarming: Vec::new(),
             first: Membership {
                 initial_cluster: String::new(),
@@ -146,9 +155,11 @@ impl Cluster {
     /// Starts those of `members` that do not run, and notes those that ended without being asked to.
     pub(crate) fn restart(&mut self, members: &[usize]) -> anyhow::Result<()> {
         for &index in members {
+            let mut forgiven = self.forgiven.iter();
+            let is_forgiven = forgiven.any(|stretch| stretch.node == index && stretch.to.is_none());
             let node = &mut self.nodes[index];
             if let Some(how) = node.exited()?
-                && !self.may_end.contains(&index)
+                && !is_forgiven
             {
                 let tail = node.log_tail();
                 let last: Vec<&str> = tail.lines().rev().take(3).collect();
@@ -162,7 +173,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lines of the logs that tell of a defect, unless a member was made to fail.
+    /// From now on that member may end by itself: something was done to it that it need not bear.
+    pub(crate) fn forgive(&mut self, node: usize) {
+        let from = self.nodes[node].log_bytes();
+        self.forgiven.push(Forgiven {
+            node,
+            from,
+            to: None,
+        });
+    }
+
+    /// From now on nobody may.
+    pub(crate) fn forgive_no_more(&mut self) {
+        for stretch in self
+            .forgiven
+            .iter_mut()
+            .filter(|stretch| stretch.to.is_none())
+        {
+            stretch.to = Some(self.nodes[stretch.node].log_bytes());
+        }
+    }
+
+    /// Lines of the logs that tell of a defect and are not forgiven.
     pub(crate) fn alarming_lines(&self) -> Vec<String> {
         const MARKS: [&str; 5] = [
             "panic:",
@@ -173,18 +205,21 @@ impl Cluster {
         ];
         let mut found = Vec::new();
         for node in &self.nodes {
-            if self.may_end.contains(&node.index) {
-                continue;
-            }
             let log = std::fs::read(node.log_path()).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log);
-            let lines = log
-                .lines()
-                .filter(|line| MARKS.iter().any(|mark| line.contains(mark)));
-            found.extend(lines.take(3).map(|line| {
-                let shown: String = line.chars().take(400).collect();
-                format!("{} wrote: {shown}", node.name())
-            }));
+            let mut at = 0;
+            for line in log.split_inclusive(|&byte| byte == b'\n') {
+                let forgiven = self.forgiven.iter().any(|stretch| {
+                    stretch.node == node.index
+                        && at >= stretch.from
+                        && stretch.to.is_none_or(|to| at < to)
+                });
+                at += line.len() as u64;
+                let line = String::from_utf8_lossy(line);
+                if !forgiven && MARKS.iter().any(|mark| line.contains(mark)) {
+                    let shown: String = line.trim_end().chars().take(400).collect();
+                    found.push(format!("{} wrote: {shown}", node.name()));
+                }
+            }
         }
         found
     }

@@ -3,7 +3,7 @@
 //! A run starts members, lets clients and watchers use them, breaks something again and again, and checks everything that
 //! anybody was told against the history that the members show in the end. `docs/jepsen.md` says how to use it.
 //!
-//! - [`run`]: one run from its conditions to its verdict;
+//! - [`run`], `conditions`, `finish`: one run from its conditions to its verdict;
 //! - `members`, `node`, `network`: the processes and what they run on;
 //! - `workload`, `traffic`, `connection`: who uses the cluster, and how;
 //! - `fault`: what is broken, and the proof that it was;
@@ -13,9 +13,11 @@
 
 mod check;
 pub mod command;
+mod conditions;
 mod connection;
 mod convergence;
 mod fault;
+mod finish;
 mod history;
 mod members;
 mod model;
@@ -30,4 +32,5 @@ mod workload;
 mod world;
 
 pub use check::{Gap, Measures, Verdict, Violation};
-pub use run::{Conditions, check_again, run};
+pub use conditions::Conditions;
+pub use run::{check_again, run};

@@ -213,6 +213,11 @@ impl Node {
         self.setup.folder.join("server.log")
     }
 
+    /// How much it has written.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.log_path()).map_or(0, |log| log.len())
+    }
+
     /// The end of what it wrote.
     pub(crate) fn log_tail(&self) -> String {
         tail(&self.log_path()).unwrap_or_else(|error| format!("(no log: {error})"))

@@ -1,23 +1,23 @@
 //! One run: a cluster, its users and the one who breaks it, under one seed; then what is left is looked at in peace.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::check::{self, Verdict};
+use super::conditions::Conditions;
 use super::connection::Connection;
-use super::convergence;
-use super::fault::{Kind, Need, Nemesis, Site};
+use super::fault::{Kind, Need, Nemesis};
+use super::finish::finish;
 use super::history::{History, Outcome, read_json, write_json};
-use super::members::{Cluster, Shape, version};
+use super::members::{Cluster, Shape};
 use super::model::Op;
 use super::node::name;
 use super::traffic;
@@ -30,114 +30,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Before the first fault, and at least after the last one.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 const COOL_DOWN: Duration = Duration::from_millis(1_500);
-
-/// What a run is. Written beside its history, and enough to repeat it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Conditions {
-    /// Everything random follows from it: operations, order, length and targets of faults. Not the machine's timing.
-    pub seed: u64,
-    /// The server's binary; takes etcd's flags.
-    pub binary: PathBuf,
-    /// What it says of itself.
-    pub version: String,
-    /// Members of the cluster.
-    pub nodes: usize,
-    /// How long clients ask.
-    pub seconds: u64,
-    /// What they ask for.
-    pub workload: String,
-    /// Names of the faults.
-    pub faults: Vec<String>,
-    /// Operations a second that all clients together ask for.
-    pub rate: f64,
-    /// Clients of each member.
-    pub clients: usize,
-    /// How long a client waits for an answer.
-    pub timeout_ms: u64,
-    /// Of the servers; only measured against, not set.
-    pub election_timeout_ms: u64,
-    /// From the end of a fault to one hash on all members, at most. For Holdfast five seconds, its promise; etcd has none,
-    /// and waits seven before it tries again to announce a member.
-    pub converge_ms: u64,
-    /// Whether members have a network of their own.
-    pub has_network: bool,
-    /// More flags for the servers.
-    pub flags: Vec<String>,
-    /// Seconds since 1970 when it began.
-    pub started: u64,
-    /// Of the kernel.
-    pub kernel: String,
-}
-
-impl Conditions {
-    /// Three members, and everything else at its default.
-    pub fn new(binary: &Path, seed: u64) -> anyhow::Result<Conditions> {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        Ok(Conditions {
-            seed,
-            binary: binary.to_owned(),
-            version: version(binary)?,
-            nodes: 3,
-            seconds: 30,
-            workload: "mixed".to_owned(),
-            faults: Vec::new(),
-            rate: 300.0,
-            clients: 3,
-            timeout_ms: 3_000,
-            election_timeout_ms: 1_000,
-            converge_ms: if is_holdfast(binary) { 5_000 } else { 15_000 },
-            has_network: super::network::impossible().is_none(),
-            flags: Vec::new(),
-            started,
-            kernel: kernel(),
-        })
-    }
-
-    /// Where faults are to happen.
-    pub(crate) fn site(&self) -> Site<'_> {
-        Site {
-            binary: &self.binary,
-            members: self.nodes,
-            has_network: self.has_network,
-        }
-    }
-
-    /// `mixed, part-leader` and so on.
-    #[must_use]
-    pub fn title(&self) -> String {
-        let faults = if self.faults.is_empty() {
-            "no faults".to_owned()
-        } else {
-            self.faults.join(" ")
-        };
-        format!("{}: {faults}", self.workload)
-    }
-
-    /// The name and version, without what follows.
-    #[must_use]
-    pub fn system(&self) -> String {
-        let name = self
-            .binary
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let number = self
-            .version
-            .split_whitespace()
-            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        format!("{name} {}", number.unwrap_or("?"))
-    }
-}
-
-fn is_holdfast(binary: &Path) -> bool {
-    let name = binary.file_name().unwrap_or_default();
-    name.to_string_lossy().contains("holdfast")
-}
-
-fn kernel() -> String {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    release.map_or("?".to_owned(), |release| release.trim().to_owned())
-}
+/// What a fault takes, with its recovery and the pause after it.
+const FAULT: Duration = Duration::from_millis(5_500);
 
 /// Makes a run, keeps everything about it in `folder`, and checks it. `line` begins each line of progress.
 pub fn run(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result<Verdict> {
@@ -160,7 +54,26 @@ pub fn run(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::Result
     let verdict = check::check(conditions, &history);
     write_json(&folder.join(VERDICT), &verdict)?;
     super::report::write_run(folder, conditions, &history, &verdict)?;
+    if verdict.is_pass() {
+        remove_data(folder)?;
+    }
     Ok(verdict)
+}
+
+/// What the members stored is large, and tells nothing more once all is well; their logs stay.
+fn remove_data(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let member = entry?.path();
+        for name in ["data", "disk"] {
+            if member.join(name).is_dir() {
+                std::fs::remove_dir_all(member.join(name))?;
+            }
+        }
+        if member.join("disk.img").exists() {
+            std::fs::remove_file(member.join("disk.img"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks the stored history of a run once more, and writes its verdict and page again.
@@ -282,7 +195,7 @@ async fn prepare(world: &World, workload: &Workload) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One fault after the other, in rounds of all kinds in random order, until the time is over.
+/// One fault after the other, in rounds of all kinds in random order, until the time is over and every kind had its turn.
 async fn harass(
     nemesis: &mut Nemesis,
     kinds: &[&'static Kind],
@@ -291,95 +204,27 @@ async fn harass(
     let until = Instant::now() + time;
     tokio::time::sleep(WARM_UP.min(time)).await;
     let mut round: Vec<&Kind> = Vec::new();
+    let mut rounds = 0;
+    // In a run too short for its faults they are shorter, too.
+    let shares = u32::try_from(kinds.len()).unwrap_or(1).max(1);
+    let part = (time.div_duration_f64(FAULT * shares)).clamp(0.5, 1.0);
     while !kinds.is_empty() {
         if round.is_empty() {
             round = kinds.to_vec();
             round.shuffle(&mut nemesis.rng);
+            rounds += 1;
         }
-        let Some(kind) = round.pop() else { break };
-        // Always drawn, so that a run that is cut short is the beginning of one that is not.
-        let lasts = Duration::from_millis(nemesis.rng.random_range(1_500..4_000));
-        let pause = Duration::from_millis(nemesis.rng.random_range(300..2_000));
-        if Instant::now() + lasts + COOL_DOWN > until {
+        let lasts = Duration::from_millis(nemesis.rng.random_range(1_500..4_000)).mul_f64(part);
+        let pause = Duration::from_millis(nemesis.rng.random_range(300..2_000)).mul_f64(part);
+        if rounds > 1 && Instant::now() + lasts + COOL_DOWN > until {
             break;
         }
+        let Some(kind) = round.pop() else { break };
         nemesis.strike(kind, lasts).await?;
         tokio::time::sleep(pause).await;
     }
-    tokio::time::sleep_until(until).await;
+    tokio::time::sleep_until(until.max(Instant::now() + COOL_DOWN)).await;
     Ok(())
-}
-
-/// Nobody asks any more: what each member holds now.
-async fn finish(nemesis: &mut Nemesis) {
-    let world = Arc::clone(&nemesis.world);
-    if let Err(error) = conclude(nemesis, &world).await {
-        let text = format!("the final state could not be read: {error:#}");
-        world.history.lock().ending.alarming.push(text);
-    }
-}
-
-async fn conclude(nemesis: &mut Nemesis, world: &World) -> anyhow::Result<()> {
-    let members = world.members();
-    let recovery = nemesis.recover().await?;
-    if let Some(damage) = recovery.damage {
-        anyhow::bail!(damage);
-    }
-    let quiet = world.now();
-    let until = Instant::now() + Duration::from_secs(10);
-    // A request without an answer may still take effect for a while.
-    let revisions = loop {
-        let mut revisions = Vec::new();
-        for &node in &members {
-            let revision = nemesis.revision(node).await;
-            revisions.push(revision.with_context(|| format!("{} does not answer", name(node)))?);
-        }
-        let is_settled = revisions.windows(2).all(|pair| pair[0] == pair[1]);
-        if is_settled || Instant::now() > until {
-            break revisions;
-        }
-    };
-    let revision = revisions.iter().copied().max().unwrap_or(1);
-    let hashes = convergence::wait(world, &members, revision).await?;
-    let mut logs = Vec::new();
-    for &node in &members {
-        logs.push(convergence::log(world, node, revision).await?);
-    }
-    await_watchers(world, revision).await;
-    let mut history = world.history.lock();
-    history.ending.quiet = quiet;
-    history.ending.revisions = revisions;
-    history.ending.hashes = hashes;
-    history.logs = logs;
-    Ok(())
-}
-
-/// Watchers get so long to see the last change; whether they did is the checker's to say.
-async fn await_watchers(world: &World, revision: i64) {
-    let until = Instant::now() + Duration::from_secs(5);
-    let count = world.members().len();
-    while Instant::now() < until {
-        let arrived = {
-            let history = world.history.lock();
-            let recent = history.batches.iter().rev().take(50 * count);
-            let mut arrived: Vec<usize> = recent
-                .filter(|batch| {
-                    batch
-                        .changes
-                        .last()
-                        .is_some_and(|last| last.revision >= revision)
-                })
-                .map(|batch| batch.watcher)
-                .collect();
-            arrived.sort_unstable();
-            arrived.dedup();
-            arrived.len()
-        };
-        if arrived >= count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Shows what goes on: in place on a terminal, a line every ten seconds elsewhere.

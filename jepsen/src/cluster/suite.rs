@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::check::Verdict;
+use super::conditions::Conditions;
 use super::fault::{self, Kind};
 use super::report::{Entry, write_index};
-use super::run::{self, Conditions, clear_line};
+use super::run::{self, clear_line};
 use super::workload::KINDS;
 
 /// Starting, ending and checking take that long beside the time that clients ask.
 const OVERHEAD_S: u64 = 7;
-/// A fault takes about that long, with its pause and recovery.
-const FAULT_S: u64 = 6;
+/// A fault takes that long at least, with its pause and recovery.
+const FAULT_TENTHS: u64 = 45;
 const SHORTEST_S: u64 = 14;
 
 /// What one run of a suite is to do.
@@ -32,7 +33,7 @@ fn plan(kinds: &[&'static Kind], minutes: u64) -> Vec<Item> {
     let budget = minutes * 60;
     // As many runs as there are workloads at least; more when there is time, so that faults meet other workloads.
     let per_run = kinds.len().div_ceil(KINDS.len()).max(1);
-    let seconds = (FAULT_S * per_run as u64 + 3).max(SHORTEST_S);
+    let seconds = (FAULT_TENTHS * per_run as u64 / 10 + 2).max(SHORTEST_S);
     let rounds = (budget / ((seconds + OVERHEAD_S) * KINDS.len() as u64)).max(1);
     let seconds = (budget / (rounds * KINDS.len() as u64))
         .saturating_sub(OVERHEAD_S)
@@ -220,7 +221,7 @@ mod tests {
             assert_eq!(faults.len(), kinds.len());
             assert_eq!(workloads.len(), KINDS.len());
             let time: u64 = items.iter().map(|item| item.seconds + OVERHEAD_S).sum();
-            assert!(time <= minutes.max(4) * 60, "{time} s in {minutes} min");
+            assert!(time <= minutes * 60 + 10, "{time} s in {minutes} min");
         }
     }
 

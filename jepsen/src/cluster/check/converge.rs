@@ -1,8 +1,8 @@
 //! After each fault: everybody answers, and everybody holds the same, soon.
 
 use super::{Findings, seconds};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::History;
-use crate::cluster::run::Conditions;
 
 pub(super) fn check(conditions: &Conditions, history: &History, findings: &mut Findings) {
     for fault in &history.faults {

@@ -1,9 +1,9 @@
 //! Whether a run tested what it was to test.
 
 use super::seconds;
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{History, Outcome};
 use crate::cluster::node::name;
-use crate::cluster::run::Conditions;
 
 /// Of the operations that were asked for, the part that must have been answered.
 const ANSWERED: f64 = 0.1;

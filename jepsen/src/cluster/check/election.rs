@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, seconds};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{History, Status};
 use crate::cluster::node::name;
-use crate::cluster::run::Conditions;
 
 /// From the first to the last time that somebody said that it leads a term.
 struct Reign {

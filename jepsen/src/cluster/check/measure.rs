@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::minority;
 use super::register::Search;
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{Fault, History, Operation, Outcome};
-use crate::cluster::run::Conditions;
 
 /// How soon a member that cannot answer should say so.
 const CLEAR_NS: u64 = 2_000_000_000;

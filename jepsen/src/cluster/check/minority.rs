@@ -1,8 +1,8 @@
 //! A minority that is cut off: it cannot know what the others do, so it must not answer as if it did.
 
 use super::{Findings, describe};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{Fault, History, Operation, Outcome};
-use crate::cluster::run::Conditions;
 
 /// From when on no linearizable answer may come out of it.
 pub(super) fn silent_from(conditions: &Conditions, fault: &Fault) -> u64 {

@@ -38,9 +38,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::measure::{Gap, Measures};
+use super::conditions::Conditions;
 use super::history::{History, Operation};
 use super::node::name;
-use super::run::Conditions;
 
 /// Violations of one rule that are told; the rest is counted.
 const SHOWN: usize = 12;

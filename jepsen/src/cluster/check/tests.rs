@@ -3,9 +3,9 @@
 use rand::{RngExt, SeedableRng};
 
 use super::{Verdict, check};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{Batch, Ending, Fault, History, Operation, Outcome, Status};
 use crate::cluster::model::{Body, Change, Done, Kv, Op, State};
-use crate::cluster::run::Conditions;
 use crate::cluster::workload::{Kind, Workload};
 use crate::sim::SimRng;
 
@@ -675,4 +675,19 @@ fn a_good_history_with_one_lie_in_it_is_rejected() {
         }
     }
     assert!(lies > 200, "{lies}");
+}
+
+#[test]
+fn a_history_is_read_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = random(3);
+    history.faults = vec![fault(0, MS)];
+    history.save(folder.path()).unwrap();
+    let read = History::load(folder.path()).unwrap();
+    assert_eq!(read.operations, history.operations);
+    assert_eq!(read.batches, history.batches);
+    assert_eq!(read.faults, history.faults);
+    assert_eq!(read.logs, history.logs);
+    assert_eq!(read.ending, history.ending);
+    assert_eq!(verdict(&read), verdict(&history));
 }

@@ -1,36 +1,28 @@
-//! Wall clocks that jump: libfaketime inside the server's process, told by a file. Its monotonic clock stays as it is.
+//! Wall clocks that jump: a small library inside the server's process adds what a file says. Its monotonic clock stays.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rand::RngExt;
 
 use super::{Nemesis, Struck, last};
 use crate::cluster::node::name;
+use crate::cluster::shell;
 
-/// Of a jump, in seconds; the least one that counts as seen.
-const JUMP_S: i64 = 3_600;
-const LEAST_S: u64 = 30;
-
-fn library() -> Option<PathBuf> {
-    [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib",
-    ]
-    .iter()
-    .map(|folder| Path::new(folder).join("faketime/libfaketimeMT.so.1"))
-    .find(|path| path.exists())
-}
+const LIBRARY: &str = include_str!("clock.c");
+/// Of a jump, there or back.
+const JUMP_NS: i64 = 3_600_000_000_000;
+const JUMPS: u32 = 4;
+/// Where the file says how often somebody was told a wrong time.
+const COUNT_AT: u64 = 8;
 
 /// Why it cannot be had, if it cannot.
 pub(super) fn impossible(binary: &Path) -> Option<String> {
-    if library().is_none() {
-        return Some("install the package faketime".to_owned());
+    if shell::run("cc --version").is_err() {
+        return Some("install the package gcc".to_owned());
     }
     let bytes = fs::read(binary).unwrap_or_default();
     // The name of the dynamic linker is near the beginning of every program that has one.
@@ -44,83 +36,87 @@ fn file(folder: &Path) -> PathBuf {
     folder.join("clock")
 }
 
-/// What a member must be started with.
-pub(super) fn environment(folder: &Path) -> Vec<(String, String)> {
-    let library = library().unwrap_or_default();
-    [
-        ("LD_PRELOAD", library.display().to_string()),
+/// Makes the library and the file in a member's folder. Returns what the member must be started with.
+pub(super) fn environment(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let library = folder.join("clock.so");
+    let line = format!("cc -shared -fPIC -O2 -x c - -o {}", library.display());
+    shell::run_with_input(&line, LIBRARY)?;
+    fs::write(file(folder), [0; 16])?;
+    Ok(vec![
+        ("LD_PRELOAD".to_owned(), library.display().to_string()),
         (
-            "FAKETIME_TIMESTAMP_FILE",
+            "JEPSEN_CLOCK".to_owned(),
             file(folder).display().to_string(),
         ),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .to_vec()
+    ])
 }
 
 impl Nemesis {
-    /// Each member gets its own time, some jumps one after the other.
+    /// Each member gets a time of its own, some jumps one after the other.
     pub(super) async fn clock(&mut self, duration: Duration) -> anyhow::Result<Struck> {
-        const JUMPS: u32 = 4;
         let members = self.world.members();
+        let before = self.told(&members)?;
         let begin = self.begin("other times:", &members);
-        let mut proofs = Vec::new();
-        let mut happened = true;
+        let mut jumps = Vec::new();
         for _ in 0..JUMPS {
-            let mut offsets = Vec::new();
             for &node in &members {
-                let offset = self.rng.random_range(-JUMP_S..=JUMP_S);
-                fs::write(
-                    file(&self.cluster.nodes[node].setup.folder),
-                    format!("{offset:+}"),
-                )?;
-                offsets.push(offset);
+                let offset = self.rng.random_range(-JUMP_NS..=JUMP_NS);
+                self.set_clock(node, offset)?;
+                jumps.push(format!("{:+} s", offset / 1_000_000_000));
             }
             last(duration / JUMPS).await;
-            for (&node, &offset) in members.iter().zip(&offsets) {
-                let seen = self.seen(node)?;
-                // One that is nearly no jump shows nothing.
-                happened &= offset.unsigned_abs() < LEAST_S || seen.unsigned_abs() >= LEAST_S;
-                proofs.push(format!("{} {seen:+} s", name(node)));
-            }
         }
         let end = self.world.now();
         for &node in &members {
-            fs::remove_file(file(&self.cluster.nodes[node].setup.folder))?;
+            self.set_clock(node, 0)?;
         }
+        let after = self.told(&members)?;
+        let told: Vec<u64> = after
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| after - before)
+            .collect();
+        let counts: Vec<String> = members
+            .iter()
+            .zip(&told)
+            .map(|(&node, count)| format!("{} {count}", name(node)))
+            .collect();
         Ok(Struck {
-            nodes: members,
             begin,
             end,
-            happened,
+            happened: told.iter().all(|&count| count > 0),
             proof: format!(
-                "with libfaketime mapped, clocks were off by {}",
-                proofs.join(", ")
+                "times that each was told a wrong time: {}; off by {}",
+                counts.join(", "),
+                jumps.join(", ")
             ),
+            nodes: members,
             ..Struck::default()
         })
     }
 
-    /// How far a program under the same library and file is off, once the member itself has the library mapped.
-    fn seen(&self, node: usize) -> anyhow::Result<i64> {
-        let node = &self.cluster.nodes[node];
-        let maps = fs::read_to_string(format!("/proc/{}/maps", node.pid()?))?;
-        ensure!(
-            maps.contains("libfaketime"),
-            "{} does not have libfaketime mapped",
-            node.name()
-        );
-        let output = Command::new("date")
-            .arg("+%s")
-            .envs(node.setup.environment.iter().cloned())
-            .output()?;
-        let theirs: i64 = String::from_utf8_lossy(&output.stdout)
-            .trim()
-            .parse()
-            .context("date tells no number")?;
-        let ours = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        Ok(theirs - i64::try_from(ours)?)
+    fn set_clock(&self, node: usize, offset: i64) -> anyhow::Result<()> {
+        let path = file(&self.cluster.nodes[node].setup.folder);
+        let file = OpenOptions::new().write(true).open(path)?;
+        Ok(file.write_all_at(&offset.to_ne_bytes(), 0)?)
+    }
+
+    /// How often each was told a wrong time so far.
+    fn told(&self, members: &[usize]) -> anyhow::Result<Vec<u64>> {
+        let count = |&node: &usize| {
+            let folder = &self.cluster.nodes[node].setup.folder;
+            let maps =
+                fs::read_to_string(format!("/proc/{}/maps", self.cluster.nodes[node].pid()?))?;
+            ensure!(
+                maps.contains("/clock.so"),
+                "{} runs without the library",
+                name(node)
+            );
+            let mut bytes = [0; 8];
+            let file = fs::File::open(file(folder)).context("a clock file")?;
+            file.read_exact_at(&mut bytes, COUNT_AT)?;
+            Ok(u64::from_ne_bytes(bytes))
+        };
+        members.iter().map(count).collect()
     }
 }

@@ -49,7 +49,7 @@ impl Nemesis {
             self.any(&members)?
         };
         // It may end with the reason, which is right.
-        self.cluster.may_end.insert(target);
+        self.cluster.forgive(target);
         match trouble {
             Trouble::Full => self.fill(target, duration).await,
             Trouble::Error => self.inject(target, leader, "error=EIO", duration).await,
@@ -105,7 +105,8 @@ impl Nemesis {
         let mut strace = attach(node.pid()?, what, &trace)?;
         let begin = self.begin(what, &[target]);
         let survivors = self.others(&[target]);
-        let takes_leader = target == leader && what.starts_with("error");
+        let has_majority = survivors.len() >= self.majority();
+        let takes_leader = target == leader && what.starts_with("error") && has_majority;
         if takes_leader {
             self.probe(survivors);
         }

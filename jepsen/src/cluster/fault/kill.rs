@@ -1,6 +1,8 @@
 //! kill -9, and a start on what is left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
 
 use super::{Nemesis, Struck, last};
 use crate::cluster::node::names;
@@ -11,6 +13,7 @@ pub(super) enum Whom {
     Leader,
     Majority,
     All,
+    Loop,
 }
 
 impl Nemesis {
@@ -22,6 +25,7 @@ impl Nemesis {
     ) -> anyhow::Result<Struck> {
         let members = self.world.members();
         let nodes = match whom {
+            Whom::Loop => return self.kill_loop(&members, duration).await,
             Whom::One => vec![self.any(&members)?],
             Whom::Leader => vec![leader],
             Whom::Majority => self.some(leader, self.majority()),
@@ -56,6 +60,28 @@ impl Nemesis {
             happened: true,
             proof: proofs.join("; "),
             nodes,
+        })
+    }
+
+    /// Whoever is hit may not have served yet since the last time.
+    async fn kill_loop(&mut self, members: &[usize], duration: Duration) -> anyhow::Result<Struck> {
+        let begin = self.begin("killed in turn:", members);
+        let since = Instant::now();
+        let mut proofs = Vec::new();
+        while since.elapsed() < duration {
+            let node = self.any(members)?;
+            proofs.push(self.cluster.nodes[node].kill()?);
+            last(Duration::from_millis(self.rng.random_range(0..200))).await;
+            self.cluster.start(node)?;
+            last(Duration::from_millis(self.rng.random_range(50..700))).await;
+        }
+        Ok(Struck {
+            nodes: members.to_vec(),
+            begin,
+            end: self.world.now(),
+            happened: true,
+            proof: proofs.join("; "),
+            ..Struck::default()
         })
     }
 }

@@ -21,6 +21,7 @@ pub(super) enum Form {
     Halves,
     Bridge,
     OneWay,
+    Kill,
     Flap,
     Loss,
 }
@@ -52,13 +53,14 @@ impl Nemesis {
         };
         let took_leader = shape.minority.contains(&leader);
         let survivors = self.others(&shape.minority);
+        let mut also = String::new();
         let (begin, end, dropped) = if matches!(form, Form::Flap) {
             self.flap(&shape, duration).await?
         } else {
             self.cluster.network()?.cut(&shape.cuts)?;
             let begin = self.begin(&shape.about, &shape.nodes);
             if took_leader {
-                self.probe(survivors);
+                self.probe(survivors.clone());
             }
             if !shape.minority.is_empty() {
                 let minority = shape.minority.clone();
@@ -68,11 +70,24 @@ impl Nemesis {
                     duration,
                 ));
             }
-            last(duration).await;
+            if matches!(form, Form::Kill) {
+                // Now nobody has a majority, until the killed one is back.
+                last(duration / 3).await;
+                let target = self.any(&survivors)?;
+                also = format!(
+                    "; {}, and was started again",
+                    self.cluster.nodes[target].kill()?
+                );
+                last(duration / 3).await;
+                self.cluster.start(target)?;
+                last(duration / 3).await;
+            } else {
+                last(duration).await;
+            }
             let end = self.world.now();
             (begin, end, self.cluster.network()?.dropped(&shape.cuts)?)
         };
-        let mut proof = describe(&shape, &dropped);
+        let mut proof = describe(&shape, &dropped) + &also;
         if took_leader {
             proof = format!("{proof}; {}", self.new_leader(leader));
         }
@@ -102,7 +117,7 @@ impl Nemesis {
                 let followers = self.others(&[leader]);
                 isolate(&[self.any(&followers)?], &members)
             }
-            Form::Halves => {
+            Form::Halves | Form::Kill => {
                 let first = self.any(&members)?;
                 isolate(&self.some(first, lesser.max(1)), &members)
             }

@@ -1,8 +1,9 @@
 //! SIGSTOP and SIGCONT: a member that does nothing for a while and then goes on as if no time had passed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use rand::RngExt;
 
 use super::{Nemesis, Struck, last};
 use crate::cluster::node::name;
@@ -11,6 +12,7 @@ use crate::cluster::node::name;
 pub(super) enum Whom {
     Leader,
     Follower,
+    Flap,
 }
 
 impl Nemesis {
@@ -21,6 +23,7 @@ impl Nemesis {
         duration: Duration,
     ) -> anyhow::Result<Struck> {
         let target = match whom {
+            Whom::Flap => return self.stop_and_go(leader, duration).await,
             Whom::Leader => leader,
             Whom::Follower => {
                 let followers = self.others(&[leader]);
@@ -58,6 +61,28 @@ impl Nemesis {
             minority: Vec::new(),
             happened: true,
             proof,
+        })
+    }
+
+    /// The one who led at the beginning, for less and for more than an election takes.
+    async fn stop_and_go(&mut self, target: usize, duration: Duration) -> anyhow::Result<Struck> {
+        let begin = self.begin("stop and go:", &[target]);
+        let since = Instant::now();
+        let mut stops = 0;
+        while since.elapsed() < duration {
+            self.cluster.nodes[target].stop()?;
+            last(Duration::from_millis(self.rng.random_range(50..1_500))).await;
+            self.cluster.nodes[target].go_on()?;
+            stops += 1;
+            last(Duration::from_millis(self.rng.random_range(50..700))).await;
+        }
+        Ok(Struck {
+            nodes: vec![target],
+            begin,
+            end: self.world.now(),
+            happened: stops > 0,
+            proof: format!("{} was in state T {stops} times", name(target)),
+            ..Struck::default()
         })
     }
 }

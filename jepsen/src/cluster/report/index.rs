@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PAGE, document, escape, write};
 use crate::cluster::check::Verdict;
-use crate::cluster::run::Conditions;
+use crate::cluster::conditions::Conditions;
 use crate::cluster::suite::figure;
 
 /// A run in an index.
@@ -100,6 +100,10 @@ fn render(base: &Path, entries: &[Entry]) -> String {
 
 /// Several runs of one kind share a cell.
 fn cells(body: &mut String, base: &Path, entries: &[&&Entry]) {
+    if entries.is_empty() {
+        body.push_str("<td></td><td></td><td></td><td></td>");
+        return;
+    }
     body.push_str("<td>");
     for entry in entries {
         let folder = entry.folder.strip_prefix(base).unwrap_or(&entry.folder);

@@ -11,8 +11,8 @@ use anyhow::Context;
 
 pub(crate) use self::index::{Entry, write_index};
 use super::check::Verdict;
+use super::conditions::Conditions;
 use super::history::History;
-use super::run::Conditions;
 
 /// Of a run's page.
 pub(crate) const PAGE: &str = "index.html";

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{document, escape, timeline};
 use crate::cluster::check::{Measures, Verdict};
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::History;
-use crate::cluster::run::Conditions;
 use crate::cluster::suite::figure;
 
 pub(super) fn render(conditions: &Conditions, history: &History, verdict: &Verdict) -> String {
@@ -44,18 +44,19 @@ pub(super) fn render(conditions: &Conditions, history: &History, verdict: &Verdi
 
 /// What the run shows, in one sentence.
 fn proof_line(history: &History, verdict: &Verdict) -> String {
+    let operations = figure(history.operations.len() as u64);
     let contradictions: u64 = verdict.broken.values().sum();
+    if contradictions > 0 {
+        return format!(
+            "<p><b>{operations} operations, {contradictions} contradictions.</b></p>\n"
+        );
+    }
+    let watchers = history.batches.iter().map(|batch| batch.watcher + 1).max();
     format!(
-        "<p><b>{} operations in one order of {} revisions, {} changes to {} watchers, {contradictions} contradictions.</b></p>\n",
-        history.operations.len(),
+        "<p><b>{operations} operations, one order of {} revisions found, {} changes to {} watchers, 0 contradictions.</b></p>\n",
         verdict.measures.revisions,
-        verdict.measures.watched,
-        history
-            .batches
-            .iter()
-            .map(|batch| batch.watcher + 1)
-            .max()
-            .unwrap_or(0),
+        figure(verdict.measures.watched),
+        watchers.unwrap_or(0),
     )
 }
 

@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 
 use super::escape;
+use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{History, Outcome};
-use crate::cluster::node::name;
-use crate::cluster::run::Conditions;
+use crate::cluster::node::{name, names};
 
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 12.0;
 const FAULT_ROWS: usize = 3;
 const ROW: f64 = 20.0;
+/// What the name of a fault may take.
+const LABEL_ROOM: f64 = 160.0;
 const LEADER: f64 = 26.0;
 /// The least width of a reign that has its name written on it.
 const LABEL: f64 = 56.0;
@@ -110,11 +112,12 @@ fn faults(svg: &mut String, scale: &Scale, history: &History, bottom: f64) {
         let (from, to) = (scale.x(fault.begin), scale.x(fault.end));
         let width = (to - from).max(2.0);
         let y = ROW * float(number % FAULT_ROWS);
-        let label = format!(
-            "{} {}",
-            fault.kind,
-            crate::cluster::node::names(&fault.nodes)
-        );
+        let label = format!("{} {}", fault.kind, names(&fault.nodes));
+        let (at, anchor) = if from > WIDTH - LABEL_ROOM {
+            (WIDTH - RIGHT, "end")
+        } else {
+            (from, "start")
+        };
         let color = if fault.happened {
             "var(--unknown)"
         } else {
@@ -124,7 +127,7 @@ fn faults(svg: &mut String, scale: &Scale, history: &History, bottom: f64) {
             svg,
             "<g><title>{}</title><rect x=\"{from:.1}\" y=\"0\" width=\"{width:.1}\" height=\"{bottom:.0}\" fill=\"var(--fault)\"/>\
              <rect x=\"{from:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"4\" rx=\"2\" fill=\"{color}\"/>\
-             <text class=\"strong\" x=\"{from:.1}\" y=\"{:.1}\">{}</text></g>",
+             <text class=\"strong\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text></g>",
             escape(&fault.proof),
             y + 15.0,
             escape(&label)
@@ -226,8 +229,9 @@ fn member(svg: &mut String, scale: &Scale, history: &History, node: usize, top: 
             let median = latencies[latencies.len() / 2];
             point(&mut middle, is_down, at, latency_base, median);
             point(&mut slowest, is_down, at, latency_base, worst);
-            is_down = true;
         }
+        // A gap where nothing was answered, not a line across it.
+        is_down = !latencies.is_empty();
     }
     let _ = writeln!(
         svg,

@@ -1,0 +1,84 @@
+//! After the last request: what each member holds when it is left in peace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::Instant;
+
+use super::convergence;
+use super::fault::Nemesis;
+use super::node::name;
+use super::world::World;
+
+/// Nobody asks any more: what each member holds now.
+pub(super) async fn finish(nemesis: &mut Nemesis) {
+    let world = Arc::clone(&nemesis.world);
+    if let Err(error) = conclude(nemesis, &world).await {
+        let text = format!("the final state could not be read: {error:#}");
+        world.history.lock().ending.alarming.push(text);
+    }
+}
+
+async fn conclude(nemesis: &mut Nemesis, world: &World) -> anyhow::Result<()> {
+    let members = world.members();
+    let recovery = nemesis.recover().await?;
+    if let Some(damage) = recovery.damage {
+        anyhow::bail!(damage);
+    }
+    let quiet = world.now();
+    let until = Instant::now() + Duration::from_secs(10);
+    // A request without an answer may still take effect for a while.
+    let revisions = loop {
+        let mut revisions = Vec::new();
+        for &node in &members {
+            let revision = nemesis.revision(node).await;
+            revisions.push(revision.with_context(|| format!("{} does not answer", name(node)))?);
+        }
+        let is_settled = revisions.windows(2).all(|pair| pair[0] == pair[1]);
+        if is_settled || Instant::now() > until {
+            break revisions;
+        }
+    };
+    let revision = revisions.iter().copied().max().unwrap_or(1);
+    let hashes = convergence::wait(world, &members, revision).await?;
+    let mut logs = Vec::new();
+    for &node in &members {
+        logs.push(convergence::log(world, node, revision).await?);
+    }
+    await_watchers(world, revision).await;
+    let mut history = world.history.lock();
+    history.ending.quiet = quiet;
+    history.ending.revisions = revisions;
+    history.ending.hashes = hashes;
+    history.logs = logs;
+    Ok(())
+}
+
+/// Watchers get so long to see the last change; whether they did is the checker's to say.
+async fn await_watchers(world: &World, revision: i64) {
+    let until = Instant::now() + Duration::from_secs(5);
+    let count = world.members().len();
+    while Instant::now() < until {
+        let arrived = {
+            let history = world.history.lock();
+            let recent = history.batches.iter().rev().take(50 * count);
+            let mut arrived: Vec<usize> = recent
+                .filter(|batch| {
+                    batch
+                        .changes
+                        .last()
+                        .is_some_and(|last| last.revision >= revision)
+                })
+                .map(|batch| batch.watcher)
+                .collect();
+            arrived.sort_unstable();
+            arrived.dedup();
+            arrived.len()
+        };
+        if arrived >= count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
