@@ -104,7 +104,7 @@ async fn attempt<R: AsyncRuntime>(
     match have {
         Some(Answered::Have(have)) => {
             let sending = Box::pin(chunks::<R>(sender, checkpoint.clone(), have));
-            let ended = Box::pin(installed::<R>(&mut answers));
+            let ended = Box::pin(installed(&mut answers));
             match future::select(sending, ended).await {
                 Either::Left((sent, ended)) => {
                     sent?;
@@ -132,11 +132,11 @@ where
         .map_err(|_| LinkError::Broken("no answer to a snapshot in time".to_owned()))
 }
 
-async fn installed<R: AsyncRuntime>(
+async fn installed(
     answers: &mut Answers<proto::peer::SnapshotReply>,
 ) -> Result<Vote, LinkError> {
     loop {
-        // Nothing comes while chunks go: it is the sending that has a limit then.
+        // Nothing comes while chunks go; a receiver that is gone breaks the connection.
         match answers.next().await {
             Some(answer) => {
                 if let Some(Answered::Installed(vote)) = answer?.result {
