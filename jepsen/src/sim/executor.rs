@@ -1,7 +1,7 @@
 //! The scheduler: tasks, timers, the seed they are picked by, and the trace they leave.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -79,6 +79,9 @@ struct State {
     tasks: BTreeMap<u64, Task>,
     /// Ascending ids. Few are ready at a time, so a sorted vector beats a tree.
     ready: Vec<u64>,
+    /// Groups of which nothing runs, and their tasks that are ready.
+    paused: BTreeSet<Group>,
+    held: BTreeSet<u64>,
     timers: BTreeMap<(SimInstant, u64), Waker>,
     next_task: u64,
     next_timer: u64,
@@ -97,11 +100,25 @@ impl State {
     }
 
     fn wake(&mut self, id: u64) {
-        if id != MAIN && !self.tasks.contains_key(&id) {
-            return;
+        if id != MAIN {
+            let Some(task) = self.tasks.get(&id) else {
+                return;
+            };
+            if self.paused.contains(&task.group) {
+                self.held.insert(id);
+                return;
+            }
         }
         if let Err(at) = self.ready.binary_search(&id) {
             self.ready.insert(at, id);
+        }
+    }
+
+    /// A task that is gone is not ready.
+    fn forget(&mut self, id: u64) {
+        self.held.remove(&id);
+        if let Ok(at) = self.ready.binary_search(&id) {
+            self.ready.remove(at);
         }
     }
 
@@ -184,7 +201,7 @@ impl Shared {
         self.spawn_in(group, future);
     }
 
-    fn spawn_in(self: &Arc<Self>, group: Group, future: TaskFuture) {
+    pub(super) fn spawn_in(self: &Arc<Self>, group: Group, future: TaskFuture) {
         let mut state = self.state.lock();
         let id = state.next_task;
         state.next_task += 1;
@@ -290,6 +307,8 @@ impl Shared {
                     // Ended, or killed by what it did itself. Destructors run outside the lock.
                     _ => {
                         let task = state.tasks.remove(&id);
+                        // It may have woken itself in its last step.
+                        state.forget(id);
                         drop(state);
                         drop(future);
                         drop(task);
@@ -340,9 +359,7 @@ impl Shared {
         let mut removed = Vec::with_capacity(dead.len());
         for id in dead {
             removed.extend(state_ref.tasks.remove(&id));
-            if let Ok(at) = state_ref.ready.binary_search(&id) {
-                state_ref.ready.remove(at);
-            }
+            state_ref.forget(id);
         }
         drop(state);
         removed.len()
@@ -457,6 +474,8 @@ impl Simulation {
                     seeds,
                     tasks: BTreeMap::new(),
                     ready: Vec::new(),
+                    paused: BTreeSet::new(),
+                    held: BTreeSet::new(),
                     timers: BTreeMap::new(),
                     next_task: MAIN + 1,
                     next_timer: 0,
@@ -567,8 +586,48 @@ impl Simulation {
     pub fn kill(&self, group: Group) -> usize {
         let _entered = self.enter();
         let killed = self.shared.remove_tasks(|task| task.group == group);
+        self.shared.state.lock().paused.remove(&group);
         self.note("kill", u64::from(group.0));
         killed
+    }
+
+    /// Has nothing of a group run until [`Simulation::resume`]: its time goes on, as that of a stopped process does.
+    pub fn pause(&self, group: Group) {
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        state.paused.insert(group);
+        let (tasks, held) = (&state.tasks, &mut state.held);
+        state.ready.retain(|id| {
+            let is_held = tasks.get(id).is_some_and(|task| task.group == group);
+            if is_held {
+                held.insert(*id);
+            }
+            !is_held
+        });
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self, group: Group) {
+        let mut state = self.shared.state.lock();
+        if !state.paused.remove(&group) {
+            return;
+        }
+        for id in std::mem::take(&mut state.held) {
+            // Those of another paused group stay where they are.
+            state.wake(id);
+        }
+    }
+
+    /// Lets time pass in which nothing runs.
+    pub fn advance(&self, duration: Duration) {
+        let due = {
+            let mut state = self.shared.state.lock();
+            state.now += duration;
+            state.due()
+        };
+        for waker in due {
+            waker.wake();
+        }
     }
 
     /// Folds a named event into the trace.
