@@ -728,7 +728,7 @@ impl World {
                 shared: Arc::clone(&self.shared),
                 shown: Arc::clone(shown),
                 timeout: Duration::from_millis(1 << self.rng.random_range(7..13)),
-                pause: 12..=17,
+                pause: 13..=18,
             };
             let running = Running::new(&self.clients);
             drop(self.simulation.spawn_in(group, async move {

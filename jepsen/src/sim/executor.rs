@@ -138,9 +138,9 @@ impl State {
 /// What tasks, timers and channels share with the scheduler.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Looked at after every step. Apart from `state`, as a test may be anything but a use of the
-    /// simulation.
-    conditions: Mutex<BTreeMap<u64, Condition>>,
+    /// Looked at after every step of their group. Apart from `state`, as a test may be anything but a
+    /// use of the simulation.
+    conditions: Mutex<BTreeMap<(Group, u64), Condition>>,
 }
 
 struct Condition {
@@ -183,12 +183,16 @@ impl Shared {
         self.state.lock().now
     }
 
-    /// Has `waker` woken after the first step at whose end `test` holds.
-    fn set_condition(&self, test: Arc<dyn Fn() -> bool + Send + Sync>, waker: Waker) -> u64 {
+    /// Has `waker` woken after the first step of the group that runs at whose end `test` holds.
+    fn set_condition(
+        &self,
+        test: Arc<dyn Fn() -> bool + Send + Sync>,
+        waker: Waker,
+    ) -> (Group, u64) {
         let key = {
             let mut state = self.state.lock();
             state.next_timer += 1;
-            state.next_timer
+            (state.group, state.next_timer)
         };
         let condition = Condition { test, waker };
         self.conditions.lock().insert(key, condition);
@@ -281,7 +285,7 @@ impl Shared {
     fn step(self: &Arc<Self>, main: Option<&mut dyn FnMut()>) -> Step {
         // A test may have changed what a condition looks at between two steps.
         if self.state.lock().ready.is_empty() {
-            for waker in self.met() {
+            for waker in self.met(None) {
                 waker.wake();
             }
         }
@@ -317,31 +321,34 @@ impl Shared {
                 Step::Ran
             }
         };
-        let mut due = {
+        let (mut due, group) = {
             let mut state = self.state.lock();
-            state.group = Group::default();
+            let group = std::mem::take(&mut state.group);
             state.steps += 1;
             let nanos = state.now.nanos();
             state.fold(nanos);
-            state.due()
+            (state.due(), group)
         };
-        due.append(&mut self.met());
+        due.append(&mut self.met(Some(group)));
         for waker in due {
             waker.wake();
         }
         step
     }
 
-    /// The wakers of the conditions that hold now.
-    fn met(&self) -> Vec<Waker> {
+    /// The wakers of the conditions that hold now, of one group or of all.
+    fn met(&self, group: Option<Group>) -> Vec<Waker> {
         let mut met = Vec::new();
-        self.conditions.lock().retain(|_, condition| {
-            let holds = (condition.test)();
-            if holds {
-                met.push(condition.waker.clone());
-            }
-            !holds
-        });
+        let mut conditions = self.conditions.lock();
+        let from = group.unwrap_or_default();
+        let to = group.unwrap_or(Group(u32::MAX));
+        let holding = conditions
+            .range((from, 0)..=(to, u64::MAX))
+            .filter(|(_, condition)| (condition.test)())
+            .map(|(key, _)| *key);
+        for key in holding.collect::<Vec<_>>() {
+            met.extend(conditions.remove(&key).map(|condition| condition.waker));
+        }
         met
     }
 
@@ -370,7 +377,7 @@ impl Shared {
 pub struct Until {
     shared: Arc<Shared>,
     test: Arc<dyn Fn() -> bool + Send + Sync>,
-    key: Option<u64>,
+    key: Option<(Group, u64)>,
 }
 
 impl fmt::Debug for Until {
@@ -509,7 +516,8 @@ impl Simulation {
         handle
     }
 
-    /// Ends when the test holds at the end of a step. The test must not use the simulation.
+    /// Ends when the test holds at the end of a step of the group that waits, or when nothing else can happen. The
+    /// test must not use the simulation.
     pub fn until(test: impl Fn() -> bool + Send + Sync + 'static) -> Until {
         Until {
             shared: Shared::current(),
