@@ -7,14 +7,16 @@ use store::log::Log;
 use store::{LogId, Payload, Reader};
 
 use crate::ledger::Violation;
+use crate::sim::network::Promise;
 
 /// What any member ever showed.
 #[derive(Default)]
 pub(super) struct Checks {
     /// Who led in each term.
     leaders: BTreeMap<u64, u64>,
-    /// What was applied at each index.
-    entries: BTreeMap<u64, Applied>,
+    /// What was applied at each index, and the newest term that had a leader when it first was: it was committed in
+    /// that term or before. Its own term says less: what an old leader left may be committed by a later one.
+    entries: BTreeMap<u64, (Applied, u64)>,
     /// The state after each entry, as far as it was looked at.
     states: BTreeMap<u64, u32>,
 }
@@ -66,6 +68,30 @@ fn hash(payload: &Payload) -> u64 {
         Payload::Membership(membership) => format!("{membership:?}").hash(&mut fold),
     }
     fold.finish()
+}
+
+/// What a member told others is on its disk.
+pub(super) fn look_at_promise(member: u64, promise: Promise, log: &Log) -> Result<(), Violation> {
+    let vote = log.vote().unwrap_or_default();
+    if let Some((term, candidate)) = promise.vote {
+        ensure!(
+            vote.term > term || vote.term == term && vote.voted_for == Some(candidate),
+            "member {member:x} voted for {candidate:x} in term {term} and started again with {vote:?}"
+        );
+    }
+    let Some(entry) = promise.entry else {
+        return Ok(());
+    };
+    if entry.index < log.range().start || vote.term > entry.leader_term {
+        return Ok(());
+    }
+    let held = log.entries(entry.index..entry.index + 1, usize::MAX);
+    let found = held.ok().and_then(|held| Some(held.first()?.id.term));
+    ensure!(
+        found >= Some(entry.term),
+        "member {member:x} acknowledged {entry:?} and started again with {found:?} at that index, and {vote:?}"
+    );
+    Ok(())
 }
 
 impl Checks {
@@ -126,12 +152,16 @@ impl Checks {
         let Ok(entries) = log.entries(from..applied + 1, usize::MAX) else {
             return Ok(());
         };
+        let newest = self.leaders.last_key_value().map_or(0, |(term, _)| *term);
         for entry in entries {
             let applied = Applied {
                 term: entry.id.term,
                 hash: hash(&entry.payload),
             };
-            let known = *self.entries.entry(entry.id.index).or_insert(applied);
+            let (known, _) = *self
+                .entries
+                .entry(entry.id.index)
+                .or_insert((applied, newest));
             ensure!(
                 known == applied,
                 "member {member:x} applied {applied:?} at index {}, and another {known:?}",
@@ -142,7 +172,7 @@ impl Checks {
         Ok(())
     }
 
-    /// A leader has all that was applied in earlier terms.
+    /// A leader has all that was committed in earlier terms.
     pub(super) fn look_at_leader(
         &self,
         member: u64,
@@ -151,9 +181,9 @@ impl Checks {
     ) -> Result<(), Violation> {
         let earlier = self.entries.iter().rev();
         let newest = earlier
-            .skip_while(|(_, applied)| applied.term >= term)
+            .skip_while(|(_, (_, committed))| *committed >= term)
             .next();
-        let Some((&index, applied)) = newest else {
+        let Some((&index, (applied, _))) = newest else {
             return Ok(());
         };
         if index < log.range().start {

@@ -5,9 +5,10 @@
 //! killed, one, some or all of them; their disks fail; they pause; the network is cut, slow, lossy. Then everything is
 //! healed. Meanwhile, between steps ([`checks`](self::checks)):
 //!
-//! - a term has one leader, and it has all that was applied in earlier terms;
+//! - a term has one leader, and it has all that was committed in earlier terms;
 //! - what is applied at an index is the same on all members, and equal entries make equal states;
 //! - what is committed and what is applied does not go back;
+//! - what a member told another to be on its disk is there when it starts again: votes and entries;
 //! - a member stops by itself only if its disk failed, and no task of it panics;
 //! - [`Ledger`](crate::ledger::Ledger): each revision is the whole effect of one write, in real-time order; reads that
 //!   are linearizable see all that anybody knew when they began, the others never less than their member showed before;
@@ -67,6 +68,8 @@ const CUT_LATEST: Duration = Duration::from_millis(500);
 pub struct Plan {
     /// Everything random follows from it.
     pub seed: u64,
+    /// Says on stderr what happens when.
+    pub is_told: bool,
 }
 
 /// What a run came to.
@@ -201,6 +204,7 @@ struct World {
     is_troubled: bool,
     /// Longest time between two faults, in milliseconds.
     calm: u64,
+    is_told: bool,
 }
 
 /// Runs a plan to its end, or to the first broken rule.
@@ -235,6 +239,7 @@ pub fn run(plan: Plan) -> Result<Report, Violation> {
         next_group: 1,
         clients: Arc::default(),
         is_troubled: true,
+        is_told: plan.is_told,
     };
     world.run()
 }
@@ -267,6 +272,18 @@ impl World {
             coverage: self.coverage,
             recovery,
         })
+    }
+
+    /// Folds an event into the trace, and shows it to who replays a run.
+    fn tell(&self, name: &str, value: u64) {
+        self.simulation.note(name, value);
+        if self.is_told {
+            let Trace { steps, elapsed, .. } = self.simulation.trace();
+            eprintln!(
+                "{:>10.6} {steps:>8} {name} {value:x}",
+                elapsed.as_secs_f64()
+            );
+        }
     }
 
     fn at(&mut self, delay: Duration, event: Event) {
@@ -315,7 +332,12 @@ impl World {
     /// Notes what became of starts, stops and disks.
     fn look_after(&mut self) -> Result<(), Violation> {
         for place in 0..self.places.len() {
-            let Some(life) = &mut self.places[place].life else {
+            let Place {
+                id,
+                life: Some(life),
+                ..
+            } = &mut self.places[place]
+            else {
                 continue;
             };
             let (result, inside) = {
@@ -323,6 +345,7 @@ impl World {
                 (boot.result.take(), boot.inside.take())
             };
             if let Some(inside) = inside {
+                checks::look_at_promise(*id, self.network.promise(*id), &inside.0)?;
                 life.inside = Some(inside);
             }
             match result {
@@ -460,7 +483,7 @@ impl World {
             Event::Start(place) => self.start(place),
             Event::Resume(place, group) => self.resume(place, group),
             Event::Heal(ways) => {
-                self.simulation.note("heal", ways.len() as u64);
+                self.tell(&format!("heal {ways:?}"), 0);
                 for (from, to) in ways {
                     self.network.heal(from, to);
                 }
@@ -498,7 +521,7 @@ impl World {
     }
 
     fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
-        self.simulation.note(&format!("{fault:?}"), 0);
+        self.tell(&format!("{fault:?}"), 0);
         let now = self.simulation.now();
         match fault {
             Fault::Crash {
@@ -618,6 +641,7 @@ impl World {
             life.is_paused = false;
             self.network.resume(*id);
             self.simulation.resume(group);
+            self.tell("goes on", self.places[place].id);
         }
     }
 
@@ -647,12 +671,12 @@ impl World {
         let group = Group(self.next_group);
         let known = self.shared.ledger.lock().known();
         let compacted = *self.shared.compacted.lock();
-        let place = &mut self.places[place];
-        if place.life.is_some() {
+        if self.places[place].life.is_some() {
             return;
         }
         self.next_group += 1;
-        self.simulation.note("start", place.id);
+        self.tell("start", self.places[place].id);
+        let place = &mut self.places[place];
         place.boots += 1;
         let boot = Arc::new(Mutex::new(Boot::default()));
         let inbound: Arc<Inbound> = Arc::default();
@@ -695,6 +719,7 @@ impl World {
 
     /// A member serves: it shows all that was known when it started, and its clients begin.
     fn serves(&mut self, place: usize, node: Node) -> Result<(), Violation> {
+        self.tell("serves", self.places[place].id);
         let entered = self.simulation.enter();
         let Place {
             id,
@@ -752,6 +777,7 @@ impl World {
     fn crash(&mut self, place: usize, death: Death) -> Result<(), Violation> {
         let now = self.simulation.now();
         let seed = self.rng.next_u64();
+        self.tell(&format!("{death:?}"), self.places[place].id);
         let place = &mut self.places[place];
         let Some(life) = place.life.take() else {
             return Ok(());
@@ -779,7 +805,7 @@ impl World {
 
     /// Ends all trouble.
     fn heal(&mut self) -> Result<(), Violation> {
-        self.simulation.note("calm", 0);
+        self.tell("calm", 0);
         self.is_troubled = false;
         for event in std::mem::take(&mut self.events).into_values() {
             match event {
@@ -897,6 +923,7 @@ impl World {
         self.look()?;
         self.observe()?;
         self.look_at_states()?;
+        self.tell("compare", 0);
         let _entered = self.simulation.enter();
         for place in &self.places {
             let inside = place.life.as_ref().and_then(|life| life.inside.as_ref());

@@ -12,6 +12,8 @@
 //!
 //! What a member is asked runs in its own group: it dies and pauses with it.
 
+mod promises;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
@@ -32,6 +34,8 @@ use server::node::BoxFuture;
 use server::peer::{Answers, Inbound, LinkError, Peer, Requests, Transport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+pub use self::promises::{Acknowledged, Promise};
+use self::promises::{Overheard, Promises};
 use super::executor::Shared;
 use super::runtime::joined;
 use super::{Group, SimInstant, SimRng, SimWatch, SimWatchReceiver, SimWatchSender, Simulation};
@@ -103,6 +107,7 @@ pub struct Network {
     state: Arc<Mutex<State>>,
     changes: SimWatchSender<u64>,
     keep_alive: Duration,
+    promises: Promises,
 }
 
 impl std::fmt::Debug for Network {
@@ -126,7 +131,14 @@ impl Network {
             })),
             changes: SimWatch::channel(0).0,
             keep_alive,
+            promises: Promises::default(),
         }
+    }
+
+    /// What a member told others to have on its disk.
+    #[must_use]
+    pub fn promise(&self, member: u64) -> Promise {
+        self.promises.of(member)
     }
 
     /// A member's way to the others.
@@ -258,6 +270,21 @@ impl Ends {
             to: self.from,
             life: self.life,
         }
+    }
+
+    /// The member that was called, if it answers. Its life is the only one there is while this runs.
+    fn overheard(&self, inbound: &Inbound) -> Option<Arc<dyn Peer>> {
+        let local = inbound.local()?;
+        let member = {
+            let state = self.network.state.lock();
+            let mut ends = [self.from, self.to].into_iter();
+            ends.find(|member| state.hosts[member].group == self.life)?
+        };
+        Some(Arc::new(Overheard {
+            member,
+            local,
+            promises: self.network.promises.clone(),
+        }))
     }
 
     /// Whether anything is heard from the other end.
@@ -451,7 +478,7 @@ impl Link {
                     if !ends.arrival(arrival).await {
                         return;
                     }
-                    let answer = match inbound.local() {
+                    let answer = match ends.overheard(&inbound) {
                         Some(local) => put(local, question).await,
                         None => Err(starting()),
                     };
@@ -510,7 +537,7 @@ impl Link {
                 if !back.back().arrival(opening).await {
                     return;
                 }
-                let opened = match inbound.local() {
+                let opened = match back.overheard(&inbound) {
                     Some(local) => open(local, arriving).await,
                     None => Err(starting()),
                 };
