@@ -90,8 +90,9 @@ fn run_all(count: u64) {
             });
         }
     });
-    let failures = failures.into_inner().unwrap();
-    let total = total.into_inner().unwrap();
+    let whole = "no run panics under the lock";
+    let failures = failures.into_inner().expect(whole);
+    let total = total.into_inner().expect(whole);
     eprintln!("{seeds:?} in {:.1?}: {total:?}", since.elapsed());
     assert!(
         failures.is_empty(),
@@ -103,9 +104,9 @@ fn run_all(count: u64) {
     if total.runs >= SEEDS {
         // A run that never meets what it is for proves nothing.
         for (name, figure) in total.figures {
-            assert!(figure >= 30, "only {figure} {name}");
+            assert!(figure >= 10, "only {figure} {name}");
         }
-        assert!(total.late >= 30, "only {} late writes", total.late);
+        assert!(total.late >= 100, "only {} late writes", total.late);
     }
 }
 

@@ -179,10 +179,8 @@ impl Checks {
         term: u64,
         log: &Log,
     ) -> Result<(), Violation> {
-        let earlier = self.entries.iter().rev();
-        let newest = earlier
-            .skip_while(|(_, (_, committed))| *committed >= term)
-            .next();
+        let mut newest_first = self.entries.iter().rev();
+        let newest = newest_first.find(|(_, (_, committed))| *committed < term);
         let Some((&index, (applied, _))) = newest else {
             return Ok(());
         };

@@ -55,7 +55,7 @@ const KEEP_ALIVE: Duration = ELECTION;
 /// How long things go wrong.
 const TROUBLE: Duration = Duration::from_secs(8);
 /// After that, every member must have taken a write within this time.
-const RECOVERY: Duration = Duration::from_secs(15);
+const RECOVERY: Duration = Duration::from_secs(5);
 /// And be quiet within this time.
 const QUIET: Duration = Duration::from_secs(15);
 /// A stop hands leadership over first, and then must end.
@@ -809,11 +809,11 @@ impl World {
         self.is_troubled = false;
         for event in std::mem::take(&mut self.events).into_values() {
             match event {
-                Event::Heal(_) | Event::Calm(_) | Event::Resume(..) | Event::StopLate(..) => {
+                Event::Heal(_) | Event::Calm(_) | Event::Resume(..) | Event::Flap { .. } => {
                     self.happen(event)?;
                 }
-                Event::Flap { .. } => self.happen(event)?,
-                Event::Trouble | Event::Start(_) | Event::PowerCut(..) => {}
+                // Those that would stop or lose their power are crashed below.
+                Event::Trouble | Event::Start(_) | Event::PowerCut(..) | Event::StopLate(..) => {}
             }
         }
         for place in 0..self.places.len() {
