@@ -39,11 +39,33 @@ pub enum Mutant {
     ChecksumIgnored,
     /// The log's torn tail is not cut.
     TornTailKept,
+    /// A member that led goes on leading after a restart, in its old term.
+    LeaderRestored,
+    /// A leader takes what it sent to a follower for what the follower has.
+    QuorumNotAwaited,
+    /// A follower acknowledges entries that it has not synced.
+    AckBeforeSync,
+    /// A vote is not written down.
+    VoteForgotten,
+    /// A leader serves linearizable reads without asking whether it still leads.
+    ReadUnconfirmed,
+    /// A follower serves linearizable reads without asking the leader.
+    ReadLocally,
+    /// A linearizable read takes the index that the reads before it were given.
+    ReadIndexReused,
+    /// A linearizable read does not wait until its index is applied.
+    ReadBeforeApply,
+    /// A batch whose outcome is unknown is sent to the leader again.
+    BatchSentAgain,
+    /// A write whose outcome is unknown is answered as one that was not done.
+    UnknownSaidRefused,
+    /// A put is answered with the revision before its own.
+    StaleRevision,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 27] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -60,6 +82,17 @@ impl Mutant {
         Self::PinForgotten,
         Self::ChecksumIgnored,
         Self::TornTailKept,
+        Self::LeaderRestored,
+        Self::QuorumNotAwaited,
+        Self::AckBeforeSync,
+        Self::VoteForgotten,
+        Self::ReadUnconfirmed,
+        Self::ReadLocally,
+        Self::ReadIndexReused,
+        Self::ReadBeforeApply,
+        Self::BatchSentAgain,
+        Self::UnknownSaidRefused,
+        Self::StaleRevision,
     ];
 
     /// The name in `HOLDFAST_MUTANT`.
