@@ -14,7 +14,7 @@
 //! - what was visible once stays, across any number of crashes; operations of an earlier life of
 //!   the node come before those of a later one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
@@ -136,6 +136,14 @@ struct Begun {
     effect: Option<i64>,
 }
 
+/// A delete carries no name: any operation on the same key, that may still take effect, can be behind it.
+#[derive(Clone, Debug)]
+struct Unclaimed {
+    key: Bytes,
+    /// Operations of earlier lives are over.
+    life: u64,
+}
+
 /// How much a ledger has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -162,6 +170,8 @@ pub struct Ledger {
     history: Vec<Vec<Change>>,
     /// The versions of each key in order; none after a delete.
     keys: BTreeMap<Bytes, Vec<(i64, Option<Version>)>>,
+    /// Deletes of the history that nobody was told about yet.
+    unclaimed: BTreeMap<i64, Unclaimed>,
     /// Answers to compare once the history reaches their revision.
     unchecked: Vec<usize>,
     known: i64,
@@ -180,6 +190,7 @@ impl Default for Ledger {
             acknowledged: BTreeMap::new(),
             history: Vec::new(),
             keys: BTreeMap::new(),
+            unclaimed: BTreeMap::new(),
             unchecked: Vec::new(),
             known: FIRST,
             life: 0,
@@ -215,15 +226,26 @@ impl Ledger {
         FIRST + i64::try_from(self.history.len()).unwrap_or(i64::MAX)
     }
 
+    /// The newest revision that anybody knows of.
+    #[must_use]
+    pub fn known(&self) -> i64 {
+        self.known
+    }
+
     /// A client is about to send an operation.
     pub fn begin(&mut self, operation: Operation) -> OperationId {
+        self.begin_from(operation, self.known)
+    }
+
+    /// A client is about to send an operation that need not see more than `floor`: a read that may be old.
+    pub fn begin_from(&mut self, operation: Operation, floor: i64) -> OperationId {
         let id = self.operations.len();
         for (_, value) in operation.puts() {
             self.by_value.insert(value.clone(), id);
         }
         self.operations.push(Begun {
             operation,
-            floor: self.known,
+            floor,
             life: self.life,
             outcome: None,
             effect: None,
@@ -258,6 +280,16 @@ impl Ledger {
                     "revision {revision} was acknowledged to {:?} and to {:?}",
                     self.operations[other].operation, self.operations[id.0].operation
                 )));
+            }
+            let begun = &mut self.operations[id.0];
+            if let Operation::Delete { key } = &begun.operation
+                && self
+                    .unclaimed
+                    .get(&revision)
+                    .is_some_and(|unclaimed| unclaimed.key == *key && unclaimed.life <= begun.life)
+            {
+                self.unclaimed.remove(&revision);
+                begun.effect = Some(revision);
             }
         }
         self.operations[id.0].outcome = Some(outcome);
@@ -298,7 +330,9 @@ impl Ledger {
         );
         ensure!(!changes.is_empty(), "revision {revision} changes nothing");
 
-        let id = self.find(revision, &changes)?;
+        let Some(id) = self.find(revision, &changes) else {
+            return self.observe_delete(revision, changes);
+        };
         let begun = &self.operations[id];
         let expected = self.effect(&begun.operation, revision);
         ensure!(
@@ -345,42 +379,74 @@ impl Ledger {
 
         self.life_in_history = begun.life;
         self.operations[id].effect = Some(revision);
+        self.extend(revision, changes);
+        Ok(())
+    }
+
+    fn extend(&mut self, revision: i64, changes: Vec<Change>) {
         for change in &changes {
             let versions = self.keys.entry(change.key.clone()).or_default();
             versions.push((revision, change.version.clone()));
         }
         self.history.push(changes);
         self.known = self.known.max(revision);
+    }
+
+    /// A revision that carries no name: who deleted is found out later.
+    fn observe_delete(&mut self, revision: i64, changes: Vec<Change>) -> Result<(), Violation> {
+        let [Change { key, version: None }] = &changes[..] else {
+            return Err(Violation(format!(
+                "revision {revision} is {changes:?}, which no operation asked for"
+            )));
+        };
+        ensure!(
+            self.newest(key).is_some(),
+            "revision {revision} deletes {key:?}, which does not exist"
+        );
+        let unclaimed = Unclaimed {
+            key: key.clone(),
+            life: self.life_in_history,
+        };
+        self.unclaimed.insert(revision, unclaimed);
+        self.extend(revision, changes);
+        self.check_deletes()
+    }
+
+    /// For each delete that nobody was told about, there is an operation of its own that may be behind it.
+    fn check_deletes(&self) -> Result<(), Violation> {
+        let mut taken = BTreeSet::new();
+        // In both, later means that more of the old and less of the new is out of the question: the first that fits
+        // is the right one.
+        for (revision, unclaimed) in &self.unclaimed {
+            let found = self.operations.iter().enumerate().position(|(id, begun)| {
+                begun.outcome.is_none()
+                    && begun.effect.is_none()
+                    && begun.life >= unclaimed.life
+                    && begun.floor < *revision
+                    && !taken.contains(&id)
+                    && matches!(&begun.operation, Operation::Delete { key } if *key == unclaimed.key)
+            });
+            let Some(found) = found else {
+                return Err(Violation(format!(
+                    "revision {revision} deletes {:?}, which no operation asked for",
+                    unclaimed.key
+                )));
+            };
+            taken.insert(found);
+        }
         Ok(())
     }
 
     /// The operation whose effect the changes of a revision are.
-    fn find(&self, revision: i64, changes: &[Change]) -> Result<usize, Violation> {
+    fn find(&self, revision: i64, changes: &[Change]) -> Option<usize> {
         if let Some(id) = self.acknowledged.get(&revision) {
-            return Ok(*id);
+            return Some(*id);
         }
-        for version in changes.iter().filter_map(|change| change.version.as_ref()) {
-            if let Some(id) = self.by_value.get(&version.value) {
-                return Ok(*id);
-            }
-        }
-        // Deletes carry no name; any of the same key that nobody was told about will do. The
-        // oldest goes first, as lives of the node must not mix.
-        let found = self.operations.iter().position(|begun| {
-            begun.outcome.is_none()
-                && begun.effect.is_none()
-                && begun.life >= self.life_in_history
-                && matches!(
-                    (&begun.operation, changes),
-                    (Operation::Delete { key }, [change])
-                        if change.version.is_none() && change.key == *key
-                )
-        });
-        found.ok_or_else(|| {
-            Violation(format!(
-                "revision {revision} is {changes:?}, which no operation asked for"
-            ))
-        })
+        let versions = changes.iter().filter_map(|change| change.version.as_ref());
+        versions
+            .filter_map(|version| self.by_value.get(&version.value))
+            .next()
+            .copied()
     }
 
     /// What an operation does to the newest state, in the order of the keys.
@@ -441,6 +507,7 @@ impl Ledger {
     /// is visible has been observed: an answer beyond it is then a lost write.
     pub fn check(&mut self) -> Result<(), Violation> {
         let newest = self.revision();
+        self.check_deletes()?;
         for id in std::mem::take(&mut self.unchecked) {
             let begun = &self.operations[id];
             match &begun.outcome {

@@ -22,6 +22,11 @@ const SIMULATION: Catcher = (
     "one_node_simulation",
     "nothing_promised_is_broken",
 );
+const CLUSTER: Catcher = (
+    "holdfast-jepsen",
+    "many_nodes",
+    "nothing_promised_is_broken",
+);
 
 const ALARMS: Catcher = ("holdfast-store", "state", "alarms::");
 
@@ -45,6 +50,17 @@ fn catcher(mutant: Mutant) -> Catcher {
         Mutant::RemovedMemberForgotten => MEMBERS,
         Mutant::SnapshotWithoutTail => ETCD_FILES,
         Mutant::AnswerBeforeCommit | Mutant::PurgeBeforeFlush => SIMULATION,
+        Mutant::AckBeforeSync
+        | Mutant::BatchSentAgain
+        | Mutant::LeaderRestored
+        | Mutant::QuorumNotAwaited
+        | Mutant::ReadBeforeApply
+        | Mutant::ReadIndexReused
+        | Mutant::ReadLocally
+        | Mutant::ReadUnconfirmed
+        | Mutant::StaleRevision
+        | Mutant::UnknownSaidRefused
+        | Mutant::VoteForgotten => CLUSTER,
     }
 }
 

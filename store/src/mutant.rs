@@ -41,11 +41,33 @@ pub enum Mutant {
     TornTailKept,
     /// The id of a removed member may be used again.
     RemovedMemberForgotten,
+    /// A member that led goes on leading after a restart, in its old term.
+    LeaderRestored,
+    /// A leader takes what it sent to a follower for what the follower has.
+    QuorumNotAwaited,
+    /// A follower acknowledges entries that it has not synced.
+    AckBeforeSync,
+    /// A vote is not written down.
+    VoteForgotten,
+    /// A leader serves linearizable reads without asking whether it still leads.
+    ReadUnconfirmed,
+    /// A follower serves linearizable reads without asking the leader.
+    ReadLocally,
+    /// A linearizable read takes the index that the reads before it were given.
+    ReadIndexReused,
+    /// A linearizable read does not wait until its index is applied.
+    ReadBeforeApply,
+    /// A batch whose outcome is unknown is sent to the leader again.
+    BatchSentAgain,
+    /// A write whose outcome is unknown is answered as one that was not done.
+    UnknownSaidRefused,
+    /// A put is answered with the revision before its own.
+    StaleRevision,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 28] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -63,6 +85,17 @@ impl Mutant {
         Self::ChecksumIgnored,
         Self::TornTailKept,
         Self::RemovedMemberForgotten,
+        Self::LeaderRestored,
+        Self::QuorumNotAwaited,
+        Self::AckBeforeSync,
+        Self::VoteForgotten,
+        Self::ReadUnconfirmed,
+        Self::ReadLocally,
+        Self::ReadIndexReused,
+        Self::ReadBeforeApply,
+        Self::BatchSentAgain,
+        Self::UnknownSaidRefused,
+        Self::StaleRevision,
     ];
 
     /// The name in `HOLDFAST_MUTANT`.

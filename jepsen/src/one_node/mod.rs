@@ -12,33 +12,27 @@
 //!
 //! A run is a function of its [`Plan`]: [`run`] with an equal plan ends with an equal [`Report`], trace included.
 
-mod clients;
-mod machinery;
-
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::{Rng, RngExt};
-use server::metrics::Metrics;
 use server::node::Node;
-use server::raft::{self, Beginning, NodeOptions, StartError};
-use server::watch::{self, Hub};
 use store::engine::memory::MemoryEngine;
-use store::fs::{SimFs, WalFs};
-use store::log::{Log, LogError, LogOptions, Recovered};
+use store::fs::SimFs;
 use store::{Machine, StateEngine, StoreError};
 
-use self::clients::Shared;
-pub use self::machinery::Mutant;
-use self::machinery::{Syncs, Tasks, VirtualClock};
 use crate::ledger::{Counts, Violation};
 use crate::sim::{Group, SimRng, Simulation, Step, Trace};
+use crate::sim_node::clients::{self, Shared};
+pub use crate::sim_node::machinery::Mutant;
+use crate::sim_node::machinery::{self, Syncs, VirtualClock};
+use crate::sim_node::{self, Boot, BootError};
 
-const CLUSTER: u64 = 0xc1;
 const MEMBER: u64 = 0xa1;
+/// Clients that call at the same time.
+const CLIENTS: usize = 5;
 /// Steps after which a life ends, whatever it waits for. Far more than any start or stop takes.
 const PATIENCE_STEPS: u64 = 200_000;
 
@@ -159,33 +153,6 @@ struct Armed {
     cut_at: u64,
     /// Steps of the simulation when it was gone.
     cut_steps: Option<u64>,
-}
-
-/// Why a start failed.
-#[derive(Debug)]
-enum BootError {
-    Log(LogError),
-    Store(StoreError),
-    Start(StartError),
-}
-
-impl fmt::Display for BootError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BootError::Log(error) => write!(f, "the log: {error}"),
-            BootError::Store(error) => write!(f, "the state: {error}"),
-            BootError::Start(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-/// What a start hands to the test.
-#[derive(Default)]
-struct Boot {
-    recovered: Option<Recovered>,
-    /// The newest entry that the state on disk had applied.
-    flushed: u64,
-    result: Option<Result<Node, BootError>>,
 }
 
 struct World {
@@ -323,27 +290,23 @@ impl World {
     fn boot(&mut self, group: Group) -> Arc<Mutex<Boot>> {
         let boot = Arc::new(Mutex::new(Boot::default()));
         self.syncs.has_failed.store(false, Ordering::Relaxed);
-        let disk = machinery::disk(self.disk.clone(), self.mutant, &self.syncs);
-        let engine = Arc::clone(&self.engine);
-        let size = |rng: &mut SimRng, from: u32, to: u32| 1_u64 << rng.random_range(from..to);
-        // Small enough that segments fill, tails are read from disk, values leave memory, and flush and purge
-        // happen within a life.
-        let log_options = LogOptions {
-            segment_bytes: size(&mut self.rng, 13, 17),
-            tail_bytes: 1 << self.rng.random_range(8..20),
-            ..LogOptions::new(CLUSTER, MEMBER)
-        };
-        let store_options = store::Options {
-            value_budget_bytes: 1 << self.rng.random_range(4..20),
-        };
-        let settings = Settings {
-            boot: u64::from(self.life),
-            flush_log_bytes: size(&mut self.rng, 12, 18),
-            keep_log_bytes: size(&mut self.rng, 10, 16),
+        let (log_options, store_options, settings) =
+            sim_node::sizes(&mut self.rng, MEMBER, u64::from(self.life));
+        let parts = sim_node::Parts {
+            member: MEMBER,
+            voters: [MEMBER].into(),
+            disk: machinery::disk(self.disk.clone(), self.mutant, &self.syncs),
+            engine: Arc::clone(&self.engine),
+            log_options,
+            store_options,
+            settings,
+            transport: Arc::new(server::peer::Alone),
+            inbound: Arc::default(),
+            clock: VirtualClock::default(),
         };
         let handed = Arc::clone(&boot);
         let task = async move {
-            let result = start(disk, engine, log_options, store_options, settings, &handed).await;
+            let result = sim_node::start(parts, &handed).await;
             handed.lock().result = Some(result);
         };
         drop(self.simulation.spawn_in(group, task));
@@ -352,20 +315,12 @@ impl World {
 
     /// Whether a failed start is what the fate wanted.
     fn is_excused(&self, error: &BootError, fate: Fate, armed: Armed) -> bool {
-        let disagrees = matches!(
-            error,
-            BootError::Start(
-                StartError::AheadOfLog { .. }
-                    | StartError::BehindLog { .. }
-                    | StartError::OtherLog { .. }
-            )
-        );
         let is_faulty = match fate {
             Fate::PowerCut { .. } => self.disk.operations() >= armed.cut_at,
             Fate::FailedSync { .. } => true,
             Fate::PowerLoss { .. } | Fate::Kill { .. } | Fate::Stop { .. } => false,
         };
-        is_faulty && !disagrees && !matches!(error, BootError::Store(_))
+        is_faulty && error.may_be_the_disk()
     }
 
     /// What the node shows when it has started agrees with all that was told before.
@@ -396,11 +351,23 @@ impl World {
     }
 
     fn load(&self, group: Group, node: &Node) {
-        for _ in 0..clients::CLIENTS {
-            let client = clients::client(node.clone(), Arc::clone(&self.shared));
+        for _ in 0..CLIENTS {
+            let client = clients::Client {
+                node: node.clone(),
+                shared: Arc::clone(&self.shared),
+                shown: Arc::default(),
+                // Longer than any life: an answer in time is part of what is checked.
+                timeout: Duration::from_secs(3600),
+                pause: 0..=13,
+            };
+            let client = client.run();
             drop(self.simulation.spawn_in(group, client));
         }
-        let compactor = clients::compactor(node.clone(), Arc::clone(&self.shared));
+        let compactor = clients::compactor(
+            node.clone(),
+            Arc::clone(&self.shared),
+            Duration::from_millis(200),
+        );
         drop(self.simulation.spawn_in(group, compactor));
         drop(
             self.simulation
@@ -501,83 +468,9 @@ impl World {
     }
 }
 
-/// What varies between lives and is neither the log's nor the store's.
-struct Settings {
-    boot: u64,
-    flush_log_bytes: u64,
-    keep_log_bytes: u64,
-}
-
 /// The newest entry that the state on disk has applied.
 fn flushed_index(engine: &Arc<MemoryEngine>) -> Result<u64, StoreError> {
     let engine: Arc<dyn StateEngine> = Arc::clone(engine) as _;
     let machine = Machine::open(engine, store::Options::default())?;
     Ok(machine.durable()?.map_or(0, |name| name.applied.index))
-}
-
-/// Starts a node as the binary does, on simulated everything.
-async fn start(
-    disk: Arc<dyn WalFs>,
-    engine: Arc<MemoryEngine>,
-    log_options: LogOptions,
-    store_options: store::Options,
-    settings: Settings,
-    boot: &Mutex<Boot>,
-) -> Result<Node, BootError> {
-    let (log, log_worker, recovered) = Log::open(disk, log_options).map_err(BootError::Log)?;
-    let machine = Machine::open(engine, store_options).map_err(BootError::Store)?;
-    {
-        let mut boot = boot.lock();
-        boot.flushed = machine.applied().map_or(0, |id| id.index);
-        boot.recovered = Some(recovered);
-    }
-    let clock = Arc::new(VirtualClock);
-    let exec = Arc::new(Tasks);
-    let term = Arc::new(AtomicU64::new(0));
-    let identity = watch::Identity {
-        cluster_id: CLUSTER,
-        member_id: MEMBER,
-        term: Arc::clone(&term),
-    };
-    let (hub, hub_worker, catch_up) = Hub::new(
-        machine.reader(),
-        identity,
-        watch::Options::default(),
-        clock.clone(),
-    );
-    server::exec::Exec::start(&*exec, "hub", Box::new(hub_worker));
-    server::exec::Exec::start(&*exec, "catch-up", Box::new(catch_up));
-    let options = NodeOptions {
-        cluster_id: CLUSTER,
-        member_id: MEMBER,
-        boot: settings.boot,
-        beginning: Beginning::New([MEMBER].into()),
-        transport: Arc::new(server::peer::Alone),
-        inbound: Arc::default(),
-        memory: Arc::new(server::peer::memory::Memory::brief()),
-        on_members: Box::new(|_| {}),
-        election_timeout: Duration::from_millis(700),
-        heartbeat: Duration::from_millis(100),
-        flush_log_bytes: settings.flush_log_bytes,
-        keep_log_bytes: settings.keep_log_bytes,
-        // Small steps, so that a life ends within a sweep.
-        sweep: server::sweep::Options {
-            batch_limit: 7,
-            ..server::sweep::Options::default()
-        },
-        auto_compaction: None,
-        machine,
-        log,
-        log_worker,
-        hub,
-        term,
-        databases: Arc::default(),
-        metrics: Arc::new(Metrics::new(false)),
-        admission: Arc::default(),
-        exec,
-        clock,
-    };
-    raft::start::<Simulation>(options)
-        .await
-        .map_err(BootError::Start)
 }

@@ -1,7 +1,7 @@
 //! The scheduler: tasks, timers, the seed they are picked by, and the trace they leave.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -79,6 +79,9 @@ struct State {
     tasks: BTreeMap<u64, Task>,
     /// Ascending ids. Few are ready at a time, so a sorted vector beats a tree.
     ready: Vec<u64>,
+    /// Groups of which nothing runs, and their tasks that are ready.
+    paused: BTreeSet<Group>,
+    held: BTreeSet<u64>,
     timers: BTreeMap<(SimInstant, u64), Waker>,
     next_task: u64,
     next_timer: u64,
@@ -97,11 +100,25 @@ impl State {
     }
 
     fn wake(&mut self, id: u64) {
-        if id != MAIN && !self.tasks.contains_key(&id) {
-            return;
+        if id != MAIN {
+            let Some(task) = self.tasks.get(&id) else {
+                return;
+            };
+            if self.paused.contains(&task.group) {
+                self.held.insert(id);
+                return;
+            }
         }
         if let Err(at) = self.ready.binary_search(&id) {
             self.ready.insert(at, id);
+        }
+    }
+
+    /// A task that is gone is not ready.
+    fn forget(&mut self, id: u64) {
+        self.held.remove(&id);
+        if let Ok(at) = self.ready.binary_search(&id) {
+            self.ready.remove(at);
         }
     }
 
@@ -121,9 +138,9 @@ impl State {
 /// What tasks, timers and channels share with the scheduler.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Looked at after every step. Apart from `state`, as a test may be anything but a use of the
-    /// simulation.
-    conditions: Mutex<BTreeMap<u64, Condition>>,
+    /// Looked at after every step of their group. Apart from `state`, as a test may be anything but a
+    /// use of the simulation.
+    conditions: Mutex<BTreeMap<(Group, u64), Condition>>,
 }
 
 struct Condition {
@@ -166,12 +183,16 @@ impl Shared {
         self.state.lock().now
     }
 
-    /// Has `waker` woken after the first step at whose end `test` holds.
-    fn set_condition(&self, test: Arc<dyn Fn() -> bool + Send + Sync>, waker: Waker) -> u64 {
+    /// Has `waker` woken after the first step of the group that runs at whose end `test` holds.
+    fn set_condition(
+        &self,
+        test: Arc<dyn Fn() -> bool + Send + Sync>,
+        waker: Waker,
+    ) -> (Group, u64) {
         let key = {
             let mut state = self.state.lock();
             state.next_timer += 1;
-            state.next_timer
+            (state.group, state.next_timer)
         };
         let condition = Condition { test, waker };
         self.conditions.lock().insert(key, condition);
@@ -184,7 +205,7 @@ impl Shared {
         self.spawn_in(group, future);
     }
 
-    fn spawn_in(self: &Arc<Self>, group: Group, future: TaskFuture) {
+    pub(super) fn spawn_in(self: &Arc<Self>, group: Group, future: TaskFuture) {
         let mut state = self.state.lock();
         let id = state.next_task;
         state.next_task += 1;
@@ -264,7 +285,7 @@ impl Shared {
     fn step(self: &Arc<Self>, main: Option<&mut dyn FnMut()>) -> Step {
         // A test may have changed what a condition looks at between two steps.
         if self.state.lock().ready.is_empty() {
-            for waker in self.met() {
+            for waker in self.met(None) {
                 waker.wake();
             }
         }
@@ -290,6 +311,8 @@ impl Shared {
                     // Ended, or killed by what it did itself. Destructors run outside the lock.
                     _ => {
                         let task = state.tasks.remove(&id);
+                        // It may have woken itself in its last step.
+                        state.forget(id);
                         drop(state);
                         drop(future);
                         drop(task);
@@ -298,31 +321,34 @@ impl Shared {
                 Step::Ran
             }
         };
-        let mut due = {
+        let (mut due, group) = {
             let mut state = self.state.lock();
-            state.group = Group::default();
+            let group = std::mem::take(&mut state.group);
             state.steps += 1;
             let nanos = state.now.nanos();
             state.fold(nanos);
-            state.due()
+            (state.due(), group)
         };
-        due.append(&mut self.met());
+        due.append(&mut self.met(Some(group)));
         for waker in due {
             waker.wake();
         }
         step
     }
 
-    /// The wakers of the conditions that hold now.
-    fn met(&self) -> Vec<Waker> {
+    /// The wakers of the conditions that hold now, of one group or of all.
+    fn met(&self, group: Option<Group>) -> Vec<Waker> {
         let mut met = Vec::new();
-        self.conditions.lock().retain(|_, condition| {
-            let holds = (condition.test)();
-            if holds {
-                met.push(condition.waker.clone());
-            }
-            !holds
-        });
+        let mut conditions = self.conditions.lock();
+        let from = group.unwrap_or_default();
+        let to = group.unwrap_or(Group(u32::MAX));
+        let holding = conditions
+            .range((from, 0)..=(to, u64::MAX))
+            .filter(|(_, condition)| (condition.test)())
+            .map(|(key, _)| *key);
+        for key in holding.collect::<Vec<_>>() {
+            met.extend(conditions.remove(&key).map(|condition| condition.waker));
+        }
         met
     }
 
@@ -340,9 +366,7 @@ impl Shared {
         let mut removed = Vec::with_capacity(dead.len());
         for id in dead {
             removed.extend(state_ref.tasks.remove(&id));
-            if let Ok(at) = state_ref.ready.binary_search(&id) {
-                state_ref.ready.remove(at);
-            }
+            state_ref.forget(id);
         }
         drop(state);
         removed.len()
@@ -353,7 +377,7 @@ impl Shared {
 pub struct Until {
     shared: Arc<Shared>,
     test: Arc<dyn Fn() -> bool + Send + Sync>,
-    key: Option<u64>,
+    key: Option<(Group, u64)>,
 }
 
 impl fmt::Debug for Until {
@@ -457,6 +481,8 @@ impl Simulation {
                     seeds,
                     tasks: BTreeMap::new(),
                     ready: Vec::new(),
+                    paused: BTreeSet::new(),
+                    held: BTreeSet::new(),
                     timers: BTreeMap::new(),
                     next_task: MAIN + 1,
                     next_timer: 0,
@@ -490,7 +516,8 @@ impl Simulation {
         handle
     }
 
-    /// Ends when the test holds at the end of a step. The test must not use the simulation.
+    /// Ends when the test holds at the end of a step of the group that waits, or when nothing else can happen. The
+    /// test must not use the simulation.
     pub fn until(test: impl Fn() -> bool + Send + Sync + 'static) -> Until {
         Until {
             shared: Shared::current(),
@@ -567,8 +594,48 @@ impl Simulation {
     pub fn kill(&self, group: Group) -> usize {
         let _entered = self.enter();
         let killed = self.shared.remove_tasks(|task| task.group == group);
+        self.shared.state.lock().paused.remove(&group);
         self.note("kill", u64::from(group.0));
         killed
+    }
+
+    /// Has nothing of a group run until [`Simulation::resume`]: its time goes on, as that of a stopped process does.
+    pub fn pause(&self, group: Group) {
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        state.paused.insert(group);
+        let (tasks, held) = (&state.tasks, &mut state.held);
+        state.ready.retain(|id| {
+            let is_held = tasks.get(id).is_some_and(|task| task.group == group);
+            if is_held {
+                held.insert(*id);
+            }
+            !is_held
+        });
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self, group: Group) {
+        let mut state = self.shared.state.lock();
+        if !state.paused.remove(&group) {
+            return;
+        }
+        for id in std::mem::take(&mut state.held) {
+            // Those of another paused group stay where they are.
+            state.wake(id);
+        }
+    }
+
+    /// Lets time pass in which nothing runs.
+    pub fn advance(&self, duration: Duration) {
+        let due = {
+            let mut state = self.shared.state.lock();
+            state.now += duration;
+            state.due()
+        };
+        for waker in due {
+            waker.wake();
+        }
     }
 
     /// Folds a named event into the trace.

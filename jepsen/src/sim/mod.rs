@@ -19,12 +19,15 @@
 //! built with threads in mind, but nothing here ever crosses one.
 //!
 //! Tasks belong to a [`Group`], inherited by what they spawn. [`Simulation::kill`] drops a whole
-//! group between two steps: this is the crash of a process.
+//! group between two steps: this is the crash of a process. [`Simulation::pause`] stops one for a while.
+//!
+//! [`network`] carries what members of a cluster say to each other.
 
 mod clock;
 mod executor;
 mod mpsc;
 mod mutex;
+pub mod network;
 mod oneshot;
 mod runtime;
 mod watch;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use store::{Answered, LogId, Reader, StateEngine, StoredMembership};
+use store::mutant::{self, Mutant};
+use store::{Answer, Answered, LogId, Reader, StateEngine, StoredMembership};
 use tokio::sync::watch;
 
 use super::holds::Holds;
@@ -254,7 +255,13 @@ impl Core {
                     committed.saturating_sub(*proposed),
                     now.saturating_sub(*committed),
                 ];
-                let result = answered.outcome.map_err(CallError::Refused);
+                let mut result = answered.outcome.map_err(CallError::Refused);
+                if mutant::is_on(Mutant::StaleRevision)
+                    && let Ok(Answer::Put(put)) = &mut result
+                    && let Some(header) = &mut put.header
+                {
+                    header.revision -= 1;
+                }
                 bulk.add(waiter.reply, Proposed { result, stages });
             }
         }

@@ -11,6 +11,7 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::{AsyncRuntime, Instant as _, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use store::log::{Log, LogError, Worker};
+use store::mutant::{self, Mutant};
 use store::{Machine, Members, StoreError};
 
 use super::apply::{ApplyWorker, Jobs};
@@ -396,7 +397,7 @@ fn config(cluster_id: u64, election: Duration, heartbeat: Duration) -> openraft:
         purge_batch_size: 1,
         enable_pre_vote: Some(true),
         // A leader restored in its old term could give log ids a second time that followers hold already.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(mutant::is_on(Mutant::LeaderRestored)),
         // Without it, an old leader in a bridge partition blocks elections for ever.
         quorum_loss_probe_interval: Some(election * 2),
         ..openraft::Config::default()

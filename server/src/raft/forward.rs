@@ -10,6 +10,7 @@ use openraft::AsyncRuntime;
 use parking_lot::Mutex;
 use proto::peer::forward_reply::Outcome;
 use proto::peer::{ForwardReply, ForwardRequest};
+use store::mutant::{self, Mutant};
 use tokio::sync::mpsc;
 
 use super::Core;
@@ -37,6 +38,8 @@ struct Unanswered {
     core: Arc<Core>,
     /// None: the stream has ended.
     firsts: Mutex<Option<Vec<u64>>>,
+    /// What was sent; only for a mutant.
+    sent: Mutex<Vec<ForwardRequest>>,
 }
 
 impl Unanswered {
@@ -122,6 +125,9 @@ impl Forwarder {
             self.stream = Some(open);
         }
         if let Some(open) = &self.stream {
+            if mutant::is_on(Mutant::BatchSentAgain) {
+                open.unanswered.sent.lock().push(request.clone());
+            }
             // If the stream has ended since, its end answers for this batch, too.
             let _ = open.sender.send(request);
         }
@@ -132,13 +138,24 @@ impl Forwarder {
         let unanswered = Arc::new(Unanswered {
             core: self.core.clone(),
             firsts: Mutex::new(Some(Vec::new())),
+            sent: Mutex::default(),
         });
         let requests = stream::poll_fn(move |context| receiver.poll_recv(context));
         let link = self.transport.link(leader, "forward");
         let (core, carried) = (self.core.clone(), unanswered.clone());
+        let transport = self.transport.clone();
         drop(R::spawn(async move {
             let opened = link.forward(Box::pin(requests));
             let error = carry::<R>(&core, leader, opened, &carried).await;
+            if mutant::is_on(Mutant::BatchSentAgain) && error == CallError::LeaderChanged {
+                let unanswered = carried.firsts.lock().clone().unwrap_or_default();
+                let mut sent = std::mem::take(&mut *carried.sent.lock());
+                sent.retain(|request| unanswered.contains(&request.id));
+                let leader = core.leader().unwrap_or(leader);
+                let again = transport.link(leader, "forward");
+                let opened = again.forward(Box::pin(stream::iter(sent)));
+                carry::<R>(&core, leader, opened, &carried).await;
+            }
             carried.end(&error);
         }));
         Open {
@@ -162,10 +179,18 @@ async fn carry<R: AsyncRuntime>(
         Some(Err(LinkError::NotConnected(_) | LinkError::Refused(_))) => {
             return CallError::NoLeader;
         }
-        Some(Err(LinkError::Broken(_))) | None => return CallError::LeaderChanged,
+        Some(Err(LinkError::Broken(_))) | None => return unknown(),
     };
     while let Some(Some(Ok(answer))) = until_deposed::<R, _>(core, leader, answers.next()).await {
         unanswered.answered(answer.id, answer.outcome());
+    }
+    unknown()
+}
+
+/// What a batch was sent for may be done or not.
+fn unknown() -> CallError {
+    if mutant::is_on(Mutant::UnknownSaidRefused) {
+        return CallError::NoLeader;
     }
     CallError::LeaderChanged
 }

@@ -159,6 +159,9 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<Types<R>>) -> Result<(), io::Error> {
+        if mutant::is_on(Mutant::VoteForgotten) {
+            return Ok(());
+        }
         let vote = store_vote(vote);
         self.durably(|log, done| log.save_vote(vote, done)).await
     }
@@ -193,6 +196,16 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStorage {
             return Ok(());
         }
         let core = self.core.clone();
+        if mutant::is_on(Mutant::AckBeforeSync) && self.log.failure().is_none() {
+            let wake = move |_: io::Result<()>| {
+                if let Some(core) = core {
+                    core.synced_waker.wake();
+                }
+            };
+            self.log.append(entries, Box::new(wake));
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         self.log.append(
             entries,
             Box::new(move |result| {

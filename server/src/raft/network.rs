@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -15,6 +15,7 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AsyncRuntime, OptionalSend};
+use store::mutant::{self, Mutant};
 
 use super::state_machine::SnapshotHandle;
 use super::types::Types;
@@ -78,6 +79,33 @@ impl Peer {
     }
 }
 
+/// What a peer answers to entries.
+type Appended<'s, R> = BoxStream<'s, Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>>;
+
+/// A mutant: says that the peer has all that is sent to it.
+fn believe<'s, R: AsyncRuntime>(
+    link: &dyn Link,
+    input: impl Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + 'static,
+) -> Appended<'s, R> {
+    let (sent, believed) = tokio::sync::mpsc::unbounded_channel();
+    let input = input.inspect(move |request| {
+        let last = request.entries.last().map(|entry| entry.log_id);
+        // The answers may be gone first.
+        let _ = sent.send(last.or(request.prev_log_id));
+    });
+    let opened = link.append(Box::pin(input.map(wire::append_request)));
+    drop(R::spawn(async move {
+        if let Ok(answers) = opened.await {
+            answers.for_each(|_| std::future::ready(())).await;
+        }
+    }));
+    let believed = stream::unfold(believed, |mut believed| async move {
+        let last = believed.recv().await?;
+        Some((Ok(Ok(last)), believed))
+    });
+    Box::pin(believed)
+}
+
 impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
     type SnapshotData = SnapshotHandle;
 
@@ -106,6 +134,9 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
     {
         let link = self.own().clone();
         Box::pin(async move {
+            if mutant::is_on(Mutant::QuorumNotAwaited) {
+                return Ok(believe(&*link, input));
+            }
             let opened = link.append(Box::pin(input.map(wire::append_request)));
             let patience = option.hard_ttl().max(LEAST_PATIENCE);
             let answers = R::timeout(patience, opened)

@@ -12,6 +12,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{AsyncRuntime, ReadPolicy};
 use parking_lot::Mutex;
 use proto::peer::ReadIndexRequest;
+use store::mutant::{self, Mutant};
 
 use super::{Core, RaftOf};
 use crate::node::CallError;
@@ -142,10 +143,11 @@ pub(super) async fn run<R: AsyncRuntime>(
     patience: Duration,
 ) {
     let mut is_failing = false;
+    let mut before = None;
     while core.reads.begin().await {
         // Who comes after a round that found nobody has not waited for it in vain: one try is enough then.
         let patience = if is_failing { Duration::ZERO } else { patience };
-        let outcome = confirm(&raft, &core, &*transport, patience).await;
+        let outcome = confirm(&raft, &core, &*transport, patience, &mut before).await;
         is_failing = outcome.is_err();
         core.reads.end(&outcome);
     }
@@ -156,6 +158,7 @@ async fn confirm<R: AsyncRuntime>(
     core: &Core,
     transport: &dyn Transport,
     patience: Duration,
+    before: &mut Option<u64>,
 ) -> Outcome {
     let until = core.clock.now() + patience;
     // Each try asks anew: a point is never carried over from one leader, or one try, to the next.
@@ -169,6 +172,12 @@ async fn confirm<R: AsyncRuntime>(
             return Err(error);
         }
         R::sleep(PAUSE).await;
+    };
+    let before = before.replace(index);
+    let index = match before {
+        Some(before) if mutant::is_on(Mutant::ReadIndexReused) => before,
+        _ if mutant::is_on(Mutant::ReadBeforeApply) => 0,
+        _ => index,
     };
     std::future::poll_fn(|context| {
         core.applied_waker.register(context.waker());
@@ -190,7 +199,13 @@ async fn point<R: AsyncRuntime>(
     transport: &dyn Transport,
 ) -> Result<u64, CallError> {
     let leader = core.leader().ok_or(CallError::NoLeader)?;
-    if leader != core.member_id {
+    let is_here = leader == core.member_id;
+    if mutant::is_on(Mutant::ReadUnconfirmed) && is_here
+        || mutant::is_on(Mutant::ReadLocally) && !is_here
+    {
+        return Ok(core.applied_index());
+    }
+    if !is_here {
         let asked = transport.control(leader).read_index(ReadIndexRequest {});
         return match R::timeout(ANSWER, asked).await {
             Ok(Ok(reply)) => Ok(reply.index),

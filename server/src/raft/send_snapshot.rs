@@ -132,9 +132,7 @@ where
         .map_err(|_| LinkError::Broken("no answer to a snapshot in time".to_owned()))
 }
 
-async fn installed(
-    answers: &mut Answers<proto::peer::SnapshotReply>,
-) -> Result<Vote, LinkError> {
+async fn installed(answers: &mut Answers<proto::peer::SnapshotReply>) -> Result<Vote, LinkError> {
     loop {
         // Nothing comes while chunks go; a receiver that is gone breaks the connection.
         match answers.next().await {

@@ -1,7 +1,9 @@
-//! The load of a simulated node: clients that fight over few keys, compaction, flushes at any time.
+//! The load of simulated nodes: clients that fight over few keys, compaction, flushes at any time.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,26 +24,25 @@ use store::{Answer, Reader, Record, Refusal};
 use crate::ledger::{Change, Ledger, Operation, OperationId, Outcome, Version, Violation};
 use crate::sim::{SimRng, Simulation};
 
-/// Clients that call at the same time.
-pub(super) const CLIENTS: usize = 5;
 /// Keys that they share.
 const KEYS: u32 = 12;
-/// How long a call may take. Longer than any life: an answer in time is part of what is checked.
+/// How long a compaction may take. Longer than any life: an answer in time is part of what is checked.
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What the clients of all lives know together.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) ledger: Mutex<Ledger>,
-    pub(super) violation: Mutex<Option<Violation>>,
-    pub(super) compacted: Mutex<i64>,
+pub(crate) struct Shared {
+    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) violation: Mutex<Option<Violation>>,
+    pub(crate) compacted: Mutex<i64>,
+    pub(crate) is_over: Mutex<bool>,
     next_value: Mutex<u64>,
     /// The modification revision of each key that was told last; may be old.
     told: Mutex<BTreeMap<Bytes, i64>>,
 }
 
 impl Shared {
-    pub(super) fn fail(&self, violation: Violation) {
+    pub(crate) fn fail(&self, violation: Violation) {
         self.violation.lock().get_or_insert(violation);
     }
 
@@ -95,6 +96,11 @@ impl Shared {
         }
     }
 
+    /// Whether clients are to call no more.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.is_over.lock()
+    }
+
     fn remember(&self, operation: &Operation, outcome: &Outcome) {
         let (key, told) = match (operation, outcome) {
             (Operation::Get { key }, Outcome::Read { found, .. }) => {
@@ -125,31 +131,83 @@ fn key(rng: &mut SimRng) -> Bytes {
     format!("key/{:02}", rng.random_range(0..KEYS)).into()
 }
 
-fn call() -> Call {
-    Call::new(TIMEOUT)
+/// One client: one call at a time, for as long as the node lives. It never tries again.
+pub(crate) struct Client {
+    pub(crate) node: Node,
+    pub(crate) shared: Arc<Shared>,
+    /// The newest revision that this member showed to anybody, in any of its lives.
+    pub(crate) shown: Arc<AtomicI64>,
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
+    /// How long it thinks between two calls at most: a power of two in microseconds, drawn from these.
+    pub(crate) pause: RangeInclusive<u32>,
 }
 
-/// One client: one call at a time, for as long as the node lives.
-pub(super) async fn client(node: Node, shared: Arc<Shared>) {
-    let mut rng = Simulation::thread_rng();
-    // Some clients are busy, some are slow: both a full and an empty proposer queue are met.
-    let pause = 1_u64 << rng.random_range(0..14);
-    loop {
-        Simulation::sleep(Duration::from_micros(rng.random_range(0..pause))).await;
-        let operation = shared.operation(&mut rng);
-        let id = shared.ledger.lock().begin(operation.clone());
-        match run(&node, &operation).await {
-            Ok(outcome) => shared.end(id, &operation, outcome),
-            Err(CallError::Refused(_) | CallError::TooManyRequests | CallError::TooLarge) => {
-                shared.end(id, &operation, Outcome::Refused);
+impl Client {
+    pub(crate) async fn run(self) {
+        let mut rng = Simulation::thread_rng();
+        // Some clients are busy, some are slow: both a full and an empty proposer queue are met.
+        let pause = 1_u64 << rng.random_range(self.pause.clone());
+        while !self.shared.is_over() {
+            Simulation::sleep(Duration::from_micros(rng.random_range(0..pause))).await;
+            let operation = self.shared.operation(&mut rng);
+            let is_local = matches!(operation, Operation::Get { .. }) && rng.random_ratio(1, 4);
+            if self.call(operation, is_local).await.is_none() {
+                // A node that stops says so for ever: wait for its end.
+                Simulation::sleep(Duration::from_millis(5)).await;
             }
-            // May or may not happen. A node that stops says so for ever: wait for its end.
-            Err(_) => Simulation::sleep(Duration::from_millis(5)).await,
         }
+    }
+
+    /// One call, whose answer goes to the ledger. Whether it was done; nothing if that is not known.
+    pub(crate) async fn call(&self, operation: Operation, is_local: bool) -> Option<bool> {
+        let shared = &self.shared;
+        if is_local {
+            // Serializable: as old as it may be, but never older than what this member showed before.
+            let shown = self.shown.load(Ordering::Relaxed);
+            let id = shared.ledger.lock().begin_from(operation.clone(), shown);
+            if let Operation::Get { key } = &operation
+                && let Ok(outcome) = look(&self.node, key)
+            {
+                self.answered(id, &operation, outcome);
+            }
+            return Some(true);
+        }
+        let id = shared.ledger.lock().begin(operation.clone());
+        match run(&self.node, &operation, self.timeout).await {
+            Ok(outcome) => {
+                self.answered(id, &operation, outcome);
+                Some(true)
+            }
+            Err(
+                CallError::Refused(_)
+                | CallError::TooManyRequests
+                | CallError::TooLarge
+                | CallError::NoSpace
+                | CallError::NoLeader,
+            ) => {
+                shared.end(id, &operation, Outcome::Refused);
+                Some(false)
+            }
+            // May or may not happen.
+            Err(
+                CallError::LeaderChanged
+                | CallError::Stopped
+                | CallError::Timeout
+                | CallError::Store(_),
+            ) => None,
+        }
+    }
+
+    fn answered(&self, id: OperationId, operation: &Operation, outcome: Outcome) {
+        if let Outcome::Written { revision, .. } | Outcome::Read { revision, .. } = outcome {
+            self.shown.fetch_max(revision, Ordering::Relaxed);
+        }
+        self.shared.end(id, operation, outcome);
     }
 }
 
-async fn run(node: &Node, operation: &Operation) -> Result<Outcome, CallError> {
+async fn run(node: &Node, operation: &Operation, timeout: Duration) -> Result<Outcome, CallError> {
     let op = match operation {
         Operation::Put { key, value } => Op::Put(put(key, value)),
         Operation::Delete { key } => Op::DeleteRange(delete(key)),
@@ -180,9 +238,9 @@ async fn run(node: &Node, operation: &Operation) -> Result<Outcome, CallError> {
                 ..TxnRequest::default()
             })
         }
-        Operation::Get { key } => return read(node, key).await,
+        Operation::Get { key } => return read(node, key, timeout).await,
     };
-    let answer = node.propose(&call(), op).await?;
+    let answer = node.propose(&Call::new(timeout), op).await?;
     let revision = |header: Option<ResponseHeader>| header.map_or(0, |header| header.revision);
     Ok(match answer {
         Answer::Put(put) => Outcome::Written {
@@ -222,8 +280,12 @@ fn request(request: Request) -> RequestOp {
     }
 }
 
-async fn read(node: &Node, key: &Bytes) -> Result<Outcome, CallError> {
-    node.read_barrier(&call()).await?;
+async fn read(node: &Node, key: &Bytes, timeout: Duration) -> Result<Outcome, CallError> {
+    node.read_barrier(&Call::new(timeout)).await?;
+    look(node, key)
+}
+
+fn look(node: &Node, key: &Bytes) -> Result<Outcome, CallError> {
     let view = node.reader().view();
     let request = RangeRequest {
         key: key.clone(),
@@ -237,7 +299,7 @@ async fn read(node: &Node, key: &Bytes) -> Result<Outcome, CallError> {
     })
 }
 
-pub(super) fn version_of(record: &Record) -> Version {
+pub(crate) fn version_of(record: &Record) -> Version {
     Version {
         value: Bytes::copy_from_slice(record.value()),
         create_revision: record.create_revision(),
@@ -247,10 +309,11 @@ pub(super) fn version_of(record: &Record) -> Version {
 }
 
 /// Now and then gives up the past, as far as it was observed.
-pub(super) async fn compactor(node: Node, shared: Arc<Shared>) {
+pub(crate) async fn compactor(node: Node, shared: Arc<Shared>, often: Duration) {
     let mut rng = Simulation::thread_rng();
-    loop {
-        Simulation::sleep(Duration::from_millis(rng.random_range(1..200))).await;
+    let often = u64::try_from(often.as_millis()).unwrap_or(u64::MAX);
+    while !shared.is_over() {
+        Simulation::sleep(Duration::from_millis(rng.random_range(1..=often))).await;
         if let Err(violation) = observe(node.reader(), &shared) {
             return shared.fail(violation);
         }
@@ -263,7 +326,7 @@ pub(super) async fn compactor(node: Node, shared: Arc<Shared>) {
             revision,
             physical: false,
         });
-        match node.propose(&call(), op).await {
+        match node.propose(&Call::new(TIMEOUT), op).await {
             Ok(_) => {
                 let mut compacted = shared.compacted.lock();
                 *compacted = revision.max(*compacted);
@@ -282,7 +345,7 @@ pub(super) async fn compactor(node: Node, shared: Arc<Shared>) {
 }
 
 /// The engine writes its memory to disk when it likes, not only when it is told to.
-pub(super) async fn flusher(node: Node) {
+pub(crate) async fn flusher(node: Node) {
     let mut rng = Simulation::thread_rng();
     // In some lives all the time, in some never: then only what the node flushes by itself is there after a crash.
     let longest = 1_u64 << rng.random_range(8..24);
@@ -294,7 +357,7 @@ pub(super) async fn flusher(node: Node) {
 }
 
 /// The engine rewrites its files when it likes, some of them at a time, and drops what it may.
-pub(super) async fn rewriter(engine: Arc<MemoryEngine>) {
+pub(crate) async fn rewriter(engine: Arc<MemoryEngine>) {
     let mut rng = Simulation::thread_rng();
     loop {
         Simulation::sleep(Duration::from_micros(rng.random_range(100..50_000))).await;
@@ -304,13 +367,13 @@ pub(super) async fn rewriter(engine: Arc<MemoryEngine>) {
 }
 
 /// Shows the ledger what became visible since it looked last.
-pub(super) fn observe(reader: &Reader, shared: &Shared) -> Result<(), Violation> {
+pub(crate) fn observe(reader: &Reader, shared: &Shared) -> Result<(), Violation> {
     let after = shared.ledger.lock().revision();
     observe_after(reader, shared, after)
 }
 
 /// Shows the ledger all changes after a revision.
-pub(super) fn observe_after(reader: &Reader, shared: &Shared, after: i64) -> Result<(), Violation> {
+pub(crate) fn observe_after(reader: &Reader, shared: &Shared, after: i64) -> Result<(), Violation> {
     let view = reader.view();
     let mut after = after;
     while after < view.revision {
@@ -340,7 +403,7 @@ pub(super) fn observe_after(reader: &Reader, shared: &Shared, after: i64) -> Res
 }
 
 /// Reads everything, and some of the past, and compares.
-pub(super) fn compare(reader: &Reader, shared: &Shared, rng: &mut SimRng) -> Result<(), Violation> {
+pub(crate) fn compare(reader: &Reader, shared: &Shared, rng: &mut SimRng) -> Result<(), Violation> {
     let view = reader.view();
     let mut ledger = shared.ledger.lock();
     ledger.check()?;

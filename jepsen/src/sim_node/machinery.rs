@@ -15,7 +15,7 @@ use crate::sim::{SimInstant, SimRng, Simulation};
 
 /// The node's workers, each a task that wakes some time after there is work.
 #[derive(Debug, Default)]
-pub(super) struct Tasks;
+pub(crate) struct Tasks;
 
 impl Exec for Tasks {
     fn start(&self, name: &'static str, worker: Box<dyn Work>) {
@@ -51,8 +51,11 @@ fn latency(name: &str, rng: &mut SimRng) -> Duration {
 }
 
 /// The virtual clock as the node reads it.
-#[derive(Debug, Default)]
-pub(super) struct VirtualClock;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VirtualClock {
+    /// How far the time of day is ahead, in milliseconds. It can be set.
+    pub(crate) ahead: Arc<AtomicU64>,
+}
 
 impl Clock for VirtualClock {
     fn now(&self) -> Duration {
@@ -60,7 +63,8 @@ impl Clock for VirtualClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        u64::try_from(SimInstant::now().since_epoch().as_millis()).unwrap_or(u64::MAX)
+        let now = u64::try_from(SimInstant::now().since_epoch().as_millis()).unwrap_or(u64::MAX);
+        now.saturating_add(self.ahead.load(Ordering::Relaxed))
     }
 }
 
@@ -74,7 +78,7 @@ pub enum Mutant {
 }
 
 /// The disk as the log sees it: counts the syncs that writes wait for, and lies about them.
-pub(super) fn disk(inner: SimFs, mutant: Option<Mutant>, syncs: &Arc<Syncs>) -> Arc<dyn WalFs> {
+pub(crate) fn disk(inner: SimFs, mutant: Option<Mutant>, syncs: &Arc<Syncs>) -> Arc<dyn WalFs> {
     let syncs = Arc::clone(syncs);
     let around = move |sync: &mut dyn FnMut() -> io::Result<()>| {
         let nth = syncs.count.fetch_add(1, Ordering::Relaxed) + 1;
@@ -98,7 +102,7 @@ pub(super) fn disk(inner: SimFs, mutant: Option<Mutant>, syncs: &Arc<Syncs>) -> 
 /// The syncs that writes wait for. Those of segments made ahead are not among them: when one fails, the segment
 /// is made again.
 #[derive(Debug, Default)]
-pub(super) struct Syncs {
+pub(crate) struct Syncs {
     count: AtomicU64,
-    pub(super) has_failed: AtomicBool,
+    pub(crate) has_failed: AtomicBool,
 }
