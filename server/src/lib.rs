@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod auto_compact;
+pub mod channel;
 pub mod config;
 pub mod data_dir;
 pub mod disk_space;

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admission::Admission;
+use crate::channel::Tcp;
 use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::disk_space::{self, DiskSpace};
@@ -29,7 +30,7 @@ use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::{Call, CallError, Node};
 use crate::peer::addresses::Addresses;
-use crate::peer::grpc::{Grpc, Speaker, Tcp};
+use crate::peer::grpc::{Grpc, Speaker};
 use crate::peer::serve::PeerService;
 use crate::peer::{self, Inbound, Transport};
 use crate::quota::Quota;
