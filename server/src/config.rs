@@ -150,6 +150,8 @@ pub struct Config {
     pub memory: MemoryBudget,
     /// Bytes that the scrub reads per second; 0: none.
     pub scrub_rate: u64,
+    /// Whether the process ends when its standard input is closed.
+    pub ends_with_stdin: bool,
     /// What is logged, how and where.
     pub log: logging::Options,
     /// What the operator should hear about these settings.
@@ -491,6 +493,7 @@ impl Config {
                 }
             })?,
             scrub_rate: values.size("scrub-rate"),
+            ends_with_stdin: values.boolean("end-with-stdin"),
             log: logging::Options::new(
                 values.text("log-level"),
                 values.text("log-format"),

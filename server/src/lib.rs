@@ -28,6 +28,7 @@ pub mod quota;
 pub mod raft;
 pub mod scrub;
 pub mod shard;
+mod signals;
 pub mod snapshot;
 pub mod start;
 pub mod sweep;
