@@ -7,6 +7,7 @@ mod flags;
 mod help;
 mod parse;
 mod snapshot;
+mod status;
 mod url;
 mod value;
 
@@ -22,6 +23,7 @@ use self::{
 pub use self::{
     help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
     snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
+    status::StatusOptions,
     url::{ListenUrl, check_peer},
 };
 
@@ -39,6 +41,8 @@ pub enum Invocation {
     DumpState(DumpStateOptions),
     /// Work on a snapshot file.
     Snapshot(SnapshotCommand),
+    /// Ask running members how they are.
+    Status(StatusOptions),
     /// Print this and exit.
     Print(String),
 }
@@ -263,10 +267,12 @@ impl Invocation {
                 _ => read_dump(&arguments[1..], environment),
             },
             Some("snapshot") => snapshot::read(&arguments[1..]),
+            Some("status") => status::read(&arguments[1..]),
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
                 Some("dump") => Ok(Self::Print(help::dump())),
                 Some("snapshot") => Ok(Self::Print(help::snapshot())),
+                Some("status") => Ok(Self::Print(help::status())),
                 Some("--markdown") => Ok(Self::Print(help::markdown())),
                 Some(other) => Err(ConfigError::Positional(other.to_owned())),
             },

@@ -31,7 +31,9 @@ pub mod shard;
 mod signals;
 pub mod snapshot;
 pub mod start;
+pub mod status;
 pub mod sweep;
+mod text;
 pub mod watch;
 
 pub use config::Config;

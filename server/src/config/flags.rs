@@ -302,6 +302,15 @@ pub(crate) const SNAPSHOT_SAVE: &[Flag] = flags! {
     "endpoints" Text, "127.0.0.1:2379" Works "The member to take it from: one address.";
 };
 
+/// The flags of `holdfast status`.
+pub(crate) const STATUS: &[Flag] = flags! {
+    [Member]
+    "endpoints" List, "127.0.0.1:2379" Works "The client addresses to ask, as host:port,...";
+    "cluster" Bool, "false" Works "First ask one of them who the members are, then ask every member.";
+    "json" Bool, "false" Works "Print one JSON object instead of a table.";
+    "timeout" Duration, "3s" Works "How long an answer may take.";
+};
+
 /// Names of feature gates; none changes anything yet.
 pub(crate) const FEATURE_GATES: &[&str] = &[
     "AllAlpha",

@@ -17,9 +17,9 @@ pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
 const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
 It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
-watch, compact, and ask for status and health. Leases, locks, elections, users and roles, TLS and
-clusters of more than one member are not built yet; calls and flags for them are refused,
-but for the table of members, which can be changed.
+watch, compact, and ask for status and health. Several members make a cluster that outlives the loss
+of some. Leases, locks, elections, users and roles, and TLS are not built yet; calls and flags for
+them are refused.
 
 Start a node for a try, with its data in ./default.etcd:
   holdfast
@@ -29,10 +29,12 @@ Start one to stay:
     --listen-client-urls=http://10.0.0.1:2379 --advertise-client-urls=http://10.0.0.1:2379
 
 Other commands:
+  holdfast status           ask the members of a cluster how they are
   holdfast dump log         print the raft log of a stopped node, one JSON object per line
   holdfast dump state       print the database of a stopped node
   holdfast snapshot         check, restore and save snapshots, also those of etcd
   holdfast help             this text
+  holdfast help status      the flags of holdfast status
   holdfast help dump        the flags of holdfast dump
   holdfast help snapshot    the flags of holdfast snapshot
   holdfast help --markdown  all flags as a table in Markdown
@@ -130,6 +132,36 @@ holdfast snapshot save: saves a snapshot of a running member, as etcdctl does.
 ",
         flags::SNAPSHOT_SAVE,
     );
+    text
+}
+
+/// The text of `holdfast status --help`.
+pub(super) fn status() -> String {
+    let mut text = "\
+Usage: holdfast status [flags]
+
+Asks members of a cluster, of Holdfast or of etcd, how they are, and prints a row for each:
+
+  NAME, ID    who answers
+  ENDPOINT    the address that was asked
+  ROLE        leader: takes all writes; follower: holds the same and votes; learner: does not vote
+              yet; no answer: see ERRORS
+  TERM        how many elections there were, about
+  INDEX       the last entry of the raft log that it knows to be held by a majority
+  APPLIED     the last entry that is in its database
+  LAG         how many entries its database is behind the leader
+  SIZE        its database on disk; IN USE: without what a defragmentation would free
+  VERSION     the version of etcd that it speaks like
+  ERRORS      alarms, and why it does not answer
+
+The exit code is 0 if all of them answer and a majority of them knows the same leader, else 1.
+
+Flags:
+"
+    .to_owned();
+    flags::STATUS
+        .iter()
+        .for_each(|flag| describe(&mut text, flag));
     text
 }
 
@@ -262,10 +294,12 @@ mod tests {
     fn help_names_every_command_and_the_least_memory() {
         let text = node();
         for command in [
+            "status",
             "dump log",
             "dump state",
             "snapshot",
             "help",
+            "help status",
             "help dump",
             "help snapshot",
             "help --markdown",
@@ -281,7 +315,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_of_100_columns() {
-        for line in [node(), dump(), snapshot()]
+        for line in [node(), dump(), snapshot(), status()]
             .iter()
             .flat_map(|text| text.lines())
         {

@@ -397,6 +397,7 @@ mod tests {
             .chain(flags::SNAPSHOT_STATUS)
             .chain(flags::SNAPSHOT_RESTORE)
             .chain(flags::SNAPSHOT_SAVE)
+            .chain(flags::STATUS)
         {
             assert_eq!(
                 value::check(flag.kind, flag.default),
