@@ -3,6 +3,7 @@
 //! A flag that is not built yet is refused when ignoring it would be dangerous (TLS), and accepted with
 //! a warning otherwise, so that the command lines and unit files people have for etcd start a node.
 
+mod dev;
 mod flags;
 mod help;
 mod parse;
@@ -16,15 +17,16 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use crate::auto_compact::Retention;
 use crate::{logging, sweep};
 
-use self::{
-    flags::Standing,
-    parse::{Asked, Values},
-};
 pub use self::{
+    dev::DevOptions,
     help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
     snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
     status::StatusOptions,
     url::{ListenUrl, check_peer},
+};
+use self::{
+    flags::Standing,
+    parse::{Asked, Values},
 };
 
 /// Variables of the process, as `std::env::vars_os` gives them.
@@ -43,6 +45,8 @@ pub enum Invocation {
     Snapshot(SnapshotCommand),
     /// Ask running members how they are.
     Status(StatusOptions),
+    /// Run a cluster on this machine.
+    Dev(DevOptions),
     /// Print this and exit.
     Print(String),
 }
@@ -268,11 +272,13 @@ impl Invocation {
             },
             Some("snapshot") => snapshot::read(&arguments[1..]),
             Some("status") => status::read(&arguments[1..]),
+            Some("dev") => dev::read(&arguments[1..]),
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
                 Some("dump") => Ok(Self::Print(help::dump())),
                 Some("snapshot") => Ok(Self::Print(help::snapshot())),
                 Some("status") => Ok(Self::Print(help::status())),
+                Some("dev") => Ok(Self::Print(help::dev())),
                 Some("--markdown") => Ok(Self::Print(help::markdown())),
                 Some(other) => Err(ConfigError::Positional(other.to_owned())),
             },

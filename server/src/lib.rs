@@ -8,6 +8,7 @@ pub mod auto_compact;
 pub mod channel;
 pub mod config;
 pub mod data_dir;
+pub mod dev;
 pub mod disk_space;
 pub mod dump;
 pub mod etcd;

@@ -28,12 +28,17 @@ Start one to stay:
   holdfast --name=one --data-dir=/var/lib/holdfast \\
     --listen-client-urls=http://10.0.0.1:2379 --advertise-client-urls=http://10.0.0.1:2379
 
+Start a cluster of three on this machine, for a try:
+  holdfast dev
+
 Other commands:
+  holdfast dev              run a cluster on this machine
   holdfast status           ask the members of a cluster how they are
   holdfast dump log         print the raft log of a stopped node, one JSON object per line
   holdfast dump state       print the database of a stopped node
   holdfast snapshot         check, restore and save snapshots, also those of etcd
   holdfast help             this text
+  holdfast help dev         the flags of holdfast dev
   holdfast help status      the flags of holdfast status
   holdfast help dump        the flags of holdfast dump
   holdfast help snapshot    the flags of holdfast snapshot
@@ -162,6 +167,28 @@ Flags:
     flags::STATUS
         .iter()
         .for_each(|flag| describe(&mut text, flag));
+    text
+}
+
+/// The text of `holdfast dev --help`.
+pub(super) fn dev() -> String {
+    let mut text = "\
+Usage: holdfast dev [flags]
+
+Runs a cluster on this machine, for a try or for tests: each node is a process with a folder, a log
+and ports of its own. Shows how they are until Ctrl-C (or SIGTERM) ends all of them; the data stays,
+and the next start goes on with it. If a node dies, the screen says why, and the others go on. If
+this program is killed, the nodes end, too.
+
+  node   client port   peer port   folder            log
+  n1     2379          2380        holdfast-dev/n1   holdfast-dev/n1.log
+  n2     2389          2390        holdfast-dev/n2   holdfast-dev/n2.log
+  n3     2399          2400        holdfast-dev/n3   holdfast-dev/n3.log
+
+Flags:
+"
+    .to_owned();
+    flags::DEV.iter().for_each(|flag| describe(&mut text, flag));
     text
 }
 
@@ -294,11 +321,13 @@ mod tests {
     fn help_names_every_command_and_the_least_memory() {
         let text = node();
         for command in [
+            "dev",
             "status",
             "dump log",
             "dump state",
             "snapshot",
             "help",
+            "help dev",
             "help status",
             "help dump",
             "help snapshot",
@@ -315,7 +344,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_of_100_columns() {
-        for line in [node(), dump(), snapshot(), status()]
+        for line in [node(), dump(), snapshot(), status(), dev()]
             .iter()
             .flat_map(|text| text.lines())
         {

@@ -11,6 +11,7 @@ use proto::etcd::etcdserverpb::{Member, StatusResponse};
 
 use self::ask::{Endpoint, Silence};
 use self::report::{Report, Row};
+pub(crate) use self::report::{role, size};
 use crate::config::StatusOptions;
 
 /// Asks, prints, and tells by its exit code whether all is well.
