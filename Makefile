@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
-#   make run    install what is missing, build, start a node, print what to type next
+#   make run    install what is missing, build, start a node, print what to type next; a cluster: make run NODES=3
 #   make test   install what is missing, run every test
 # More: make bench (side by side with etcd), make scale (size and time), make failover, make jepsen (clusters under faults), make mutants,
 #   make setup, make build, make lint, make help
@@ -63,8 +63,14 @@ etcd: packages
 build: setup
 	cargo build --release --locked -p holdfast-server
 
+# NODES has a default for others below, so what counts is whether somebody gave it.
 run: build
+ifneq ($(filter command environment,$(firstword $(origin NODES))),)
+	@target/release/holdfast dev --nodes $(NODES)
+else
+	@echo "Starting one node. A cluster on this machine instead: make run NODES=3, or target/release/holdfast dev --nodes 3"
 	@target/release/holdfast --data-dir $(DATA)
+endif
 
 lint: setup
 	cargo fmt --all --check

@@ -3,10 +3,12 @@
 //! A flag that is not built yet is refused when ignoring it would be dangerous (TLS), and accepted with
 //! a warning otherwise, so that the command lines and unit files people have for etcd start a node.
 
+mod dev;
 mod flags;
 mod help;
 mod parse;
 mod snapshot;
+mod status;
 mod url;
 mod value;
 
@@ -15,14 +17,16 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use crate::auto_compact::Retention;
 use crate::{logging, sweep};
 
+pub use self::{
+    dev::DevOptions,
+    help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
+    snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
+    status::StatusOptions,
+    url::{ListenUrl, check_peer},
+};
 use self::{
     flags::Standing,
     parse::{Asked, Values},
-};
-pub use self::{
-    help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
-    snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
-    url::{ListenUrl, check_peer},
 };
 
 /// Variables of the process, as `std::env::vars_os` gives them.
@@ -39,6 +43,10 @@ pub enum Invocation {
     DumpState(DumpStateOptions),
     /// Work on a snapshot file.
     Snapshot(SnapshotCommand),
+    /// Ask running members how they are.
+    Status(StatusOptions),
+    /// Run a cluster on this machine.
+    Dev(DevOptions),
     /// Print this and exit.
     Print(String),
 }
@@ -150,6 +158,8 @@ pub struct Config {
     pub memory: MemoryBudget,
     /// Bytes that the scrub reads per second; 0: none.
     pub scrub_rate: u64,
+    /// Whether the process ends when its standard input is closed.
+    pub ends_with_stdin: bool,
     /// What is logged, how and where.
     pub log: logging::Options,
     /// What the operator should hear about these settings.
@@ -261,10 +271,14 @@ impl Invocation {
                 _ => read_dump(&arguments[1..], environment),
             },
             Some("snapshot") => snapshot::read(&arguments[1..]),
+            Some("status") => status::read(&arguments[1..]),
+            Some("dev") => dev::read(&arguments[1..]),
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
                 Some("dump") => Ok(Self::Print(help::dump())),
                 Some("snapshot") => Ok(Self::Print(help::snapshot())),
+                Some("status") => Ok(Self::Print(help::status())),
+                Some("dev") => Ok(Self::Print(help::dev())),
                 Some("--markdown") => Ok(Self::Print(help::markdown())),
                 Some(other) => Err(ConfigError::Positional(other.to_owned())),
             },
@@ -491,6 +505,7 @@ impl Config {
                 }
             })?,
             scrub_rate: values.size("scrub-rate"),
+            ends_with_stdin: values.boolean("end-with-stdin"),
             log: logging::Options::new(
                 values.text("log-level"),
                 values.text("log-format"),

@@ -5,10 +5,12 @@
 
 pub mod admission;
 pub mod auto_compact;
+pub mod channel;
 mod clock_pace;
 pub mod config;
 pub mod data_dir;
 pub mod databases;
+pub mod dev;
 pub mod disk_space;
 pub mod dump;
 pub mod etcd;
@@ -29,9 +31,12 @@ pub mod quota;
 pub mod raft;
 pub mod scrub;
 pub mod shard;
+mod signals;
 pub mod snapshot;
 pub mod start;
+pub mod status;
 pub mod sweep;
+mod text;
 pub mod watch;
 
 pub use config::Config;

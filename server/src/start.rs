@@ -17,9 +17,9 @@ use store::fs::RealFs;
 use store::log::{Log, LogError, LogOptions};
 use store::{Alarms, Machine, StateEngine, StoreError};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admission::Admission;
+use crate::channel::Tcp;
 use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::databases::Databases;
@@ -31,7 +31,7 @@ use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, AnyOpen, Closed, GrpcMethod, Metrics, TimedEngine};
 use crate::node::{Call, CallError, Node};
 use crate::peer::addresses::Addresses;
-use crate::peer::grpc::{Grpc, Speaker, Tcp};
+use crate::peer::grpc::{Grpc, Speaker};
 use crate::peer::memory::Memory;
 use crate::peer::serve::PeerService;
 use crate::peer::{self, Inbound, Transport};
@@ -39,6 +39,7 @@ use crate::quota::Quota;
 use crate::raft::Beginning;
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
+use crate::signals::Signals;
 use crate::{etcd, identity, logging, members, raft, watch};
 
 /// The state is flushed once the log has grown by this: what a restart replays at most, about.
@@ -908,7 +909,7 @@ pub fn run(config: Config) -> ExitCode {
         Err(error) => return fail(&StartError::System(error)),
     };
     runtime.block_on(async {
-        let mut signals = match Signals::new() {
+        let mut signals = match Signals::new(config.ends_with_stdin) {
             Ok(signals) => signals,
             Err(error) => return fail(&StartError::System(error)),
         };
@@ -985,30 +986,6 @@ async fn stop(running: Running, signals: &mut Signals) -> ExitCode {
                 "received a second signal; ending at once, and the next start recovers from the log"
             );
             std::process::exit(1);
-        }
-    }
-}
-
-/// The signals that end a node.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// From here on they no longer end the process by themselves.
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for the next one; its name.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

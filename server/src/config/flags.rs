@@ -105,6 +105,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
     "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
     "scrub-rate" Size, "4MiB" Works "How much data is read and checked again in the background, per second; 0 turns it off.";
+    "end-with-stdin" Bool, "false" Works "End in order when standard input is closed: the node then never outlives who started it.";
 
     [Cluster]
     "initial-advertise-peer-urls" List, "http://localhost:2380" Works "This member's peer addresses; its id is made from them at the first start.";
@@ -299,6 +300,24 @@ pub(crate) const SNAPSHOT_RESTORE: &[Flag] = flags! {
 pub(crate) const SNAPSHOT_SAVE: &[Flag] = flags! {
     [Member]
     "endpoints" Text, "127.0.0.1:2379" Works "The member to take it from: one address.";
+};
+
+/// The flags of `holdfast status`.
+pub(crate) const STATUS: &[Flag] = flags! {
+    [Member]
+    "endpoints" List, "127.0.0.1:2379" Works "The client addresses to ask, as host:port,...";
+    "cluster" Bool, "false" Works "First ask one of them who the members are, then ask every member.";
+    "json" Bool, "false" Works "Print one JSON object instead of a table.";
+    "timeout" Duration, "3s" Works "How long an answer may take.";
+};
+
+/// The flags of `holdfast dev`.
+pub(crate) const DEV: &[Flag] = flags! {
+    [Member]
+    "nodes" Choice(&["1", "3", "5"]), "3" Works "How many nodes: 1, 3 or 5. Any one of three may fail, any two of five.";
+    "data-dir" Text, "holdfast-dev" Works "Where the nodes' folders n1, n2, .. and their logs n1.log, n2.log, .. are kept.";
+    "base-port" Number(1, 65_000), "2379" Works "The first node's client port; 10 more for each next node. Peers use the port after it.";
+    "fresh" Bool, "false" Works "Begin anew: remove the nodes and logs that holdfast dev made in the folder.";
 };
 
 /// Names of feature gates; none changes anything yet.

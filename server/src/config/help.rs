@@ -17,9 +17,9 @@ pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
 const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
 It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
-watch, compact, and ask for status and health. Leases, locks, elections, users and roles, TLS and
-clusters of more than one member are not built yet; calls and flags for them are refused,
-but for the table of members, which can be changed.
+watch, compact, and ask for status and health. Several members make a cluster that outlives the loss
+of some. Leases, locks, elections, users and roles, and TLS are not built yet; calls and flags for
+them are refused.
 
 Start a node for a try, with its data in ./default.etcd:
   holdfast
@@ -28,11 +28,18 @@ Start one to stay:
   holdfast --name=one --data-dir=/var/lib/holdfast \\
     --listen-client-urls=http://10.0.0.1:2379 --advertise-client-urls=http://10.0.0.1:2379
 
+Start a cluster of three on this machine, for a try:
+  holdfast dev
+
 Other commands:
+  holdfast dev              run a cluster on this machine
+  holdfast status           ask the members of a cluster how they are
   holdfast dump log         print the raft log of a stopped node, one JSON object per line
   holdfast dump state       print the database of a stopped node
   holdfast snapshot         check, restore and save snapshots, also those of etcd
   holdfast help             this text
+  holdfast help dev         the flags of holdfast dev
+  holdfast help status      the flags of holdfast status
   holdfast help dump        the flags of holdfast dump
   holdfast help snapshot    the flags of holdfast snapshot
   holdfast help --markdown  all flags as a table in Markdown
@@ -130,6 +137,58 @@ holdfast snapshot save: saves a snapshot of a running member, as etcdctl does.
 ",
         flags::SNAPSHOT_SAVE,
     );
+    text
+}
+
+/// The text of `holdfast status --help`.
+pub(super) fn status() -> String {
+    let mut text = "\
+Usage: holdfast status [flags]
+
+Asks members of a cluster, of Holdfast or of etcd, how they are, and prints a row for each:
+
+  NAME, ID    who answers
+  ENDPOINT    the address that was asked
+  ROLE        leader: takes all writes; follower: holds the same and votes; learner: does not vote
+              yet; no answer: see ERRORS
+  TERM        how many elections there were, about
+  INDEX       the last entry of the raft log that it knows to be held by a majority
+  APPLIED     the last entry that is in its database
+  LAG         how many entries its database is behind the leader
+  SIZE        its database on disk; IN USE: without what a defragmentation would free
+  VERSION     the version of etcd that it speaks like
+  ERRORS      alarms, and why it does not answer
+
+The exit code is 0 if all of them answer and a majority of them knows the same leader, else 1.
+
+Flags:
+"
+    .to_owned();
+    flags::STATUS
+        .iter()
+        .for_each(|flag| describe(&mut text, flag));
+    text
+}
+
+/// The text of `holdfast dev --help`.
+pub(super) fn dev() -> String {
+    let mut text = "\
+Usage: holdfast dev [flags]
+
+Runs a cluster on this machine, for a try or for tests: each node is a process with a folder, a log
+and ports of its own. Shows how they are until Ctrl-C (or SIGTERM) ends all of them; the data stays,
+and the next start goes on with it. If a node dies, the screen says why, and the others go on. If
+this program is killed, the nodes end, too.
+
+  node   client port   peer port   folder            log
+  n1     2379          2380        holdfast-dev/n1   holdfast-dev/n1.log
+  n2     2389          2390        holdfast-dev/n2   holdfast-dev/n2.log
+  n3     2399          2400        holdfast-dev/n3   holdfast-dev/n3.log
+
+Flags:
+"
+    .to_owned();
+    flags::DEV.iter().for_each(|flag| describe(&mut text, flag));
     text
 }
 
@@ -262,10 +321,14 @@ mod tests {
     fn help_names_every_command_and_the_least_memory() {
         let text = node();
         for command in [
+            "dev",
+            "status",
             "dump log",
             "dump state",
             "snapshot",
             "help",
+            "help dev",
+            "help status",
             "help dump",
             "help snapshot",
             "help --markdown",
@@ -281,7 +344,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_of_100_columns() {
-        for line in [node(), dump(), snapshot()]
+        for line in [node(), dump(), snapshot(), status(), dev()]
             .iter()
             .flat_map(|text| text.lines())
         {

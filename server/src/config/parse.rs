@@ -397,6 +397,8 @@ mod tests {
             .chain(flags::SNAPSHOT_STATUS)
             .chain(flags::SNAPSHOT_RESTORE)
             .chain(flags::SNAPSHOT_SAVE)
+            .chain(flags::STATUS)
+            .chain(flags::DEV)
         {
             assert_eq!(
                 value::check(flag.kind, flag.default),

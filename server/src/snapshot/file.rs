@@ -6,7 +6,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Failure, Progress, human};
+use super::{Failure, Progress};
+use crate::text::human;
 
 /// Bytes of a digest.
 pub(super) const DIGEST: usize = 32;

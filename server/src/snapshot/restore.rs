@@ -15,10 +15,11 @@ use store::fs::RealFs;
 use store::log::{Log, LogOptions};
 use store::{LogId, Membership, StateEngine, StoredMembership, Vote};
 
-use super::{Failure, Progress, file, human, say};
+use super::{Failure, Progress, file, say};
 use crate::config::{ETCD_CLUSTER_VERSION, RestoreOptions};
 use crate::data_dir::{Identity, Restoring};
 use crate::start::{Founding, bootstrap};
+use crate::text::human;
 
 /// The raft log begins behind this: what the file held counts as the first entry.
 const APPLIED: LogId = LogId { term: 1, index: 1 };

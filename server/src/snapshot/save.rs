@@ -15,8 +15,9 @@ use prost::Message as _;
 use proto::etcd::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use tokio::net::TcpStream;
 
-use super::{Failure, Progress, file, human, say};
+use super::{Failure, Progress, file, say};
 use crate::etcd::codec;
+use crate::text::human;
 
 /// How long the connection may take.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -8,8 +8,9 @@ use serde_json::json;
 use store::bolt::read::Database;
 use store::etcd::status::{Status, status};
 
-use super::{Failure, Progress, file, human};
+use super::{Failure, Progress, file};
 use crate::config::StatusFormat;
+use crate::text::human;
 
 const TITLES: [&str; 5] = ["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"];
 
