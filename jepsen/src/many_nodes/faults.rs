@@ -36,6 +36,12 @@ pub(super) enum Fault {
     Stop { place: usize },
     /// Nothing of it runs.
     Pause { place: usize, time: Duration },
+    /// Its disk takes up to so long for each write, in milliseconds.
+    SlowDisk {
+        place: usize,
+        slowness: u64,
+        time: Duration,
+    },
     /// Nothing gets through these ways.
     Cut { ways: Vec<Way>, time: Duration },
     /// These ways are cut and healed, again and again.
@@ -167,11 +173,16 @@ impl Fault {
             },
             38..42 => Fault::FailedSync { place, syncs: few },
             42..48 => Fault::Stop { place },
-            48..58 => Fault::Pause {
+            48..55 => Fault::Pause {
                 place,
                 time: time(rng),
             },
-            58..80 => Fault::Cut {
+            55..61 => Fault::SlowDisk {
+                place,
+                slowness: 1 << rng.random_range(3..11),
+                time: time(rng),
+            },
+            61..80 => Fault::Cut {
                 ways: partition(rng, ids, leader),
                 time: time(rng),
             },

@@ -1,4 +1,4 @@
-//! A whole cluster in one thread under one seed: three or five members, each on a disk of its own, a network that
+//! A whole cluster in one thread under one seed: three to five members, each on a disk of its own, a network that
 //! fails between them, and clients on every member.
 //!
 //! For some simulated seconds [faults](self::faults) happen on top of each other: members lose their power or are
@@ -47,7 +47,7 @@ use crate::ledger::{Counts, Operation, Violation};
 use crate::sim::network::{Network, Weather};
 use crate::sim::{Group, SimInstant, SimRng, Simulation, Step, Trace};
 use crate::sim_node::clients::{self, Client, Shared};
-use crate::sim_node::machinery::{self, Syncs, VirtualClock};
+use crate::sim_node::machinery::{self, Syncs, Tasks, VirtualClock};
 use crate::sim_node::{self, Boot, ELECTION};
 
 /// A link breaks after so much silence: as the server has it.
@@ -106,6 +106,8 @@ pub struct Coverage {
     pub torn_tails: u64,
     /// Members that paused.
     pub pauses: u64,
+    /// Times in which a disk was slow.
+    pub slow_disks: u64,
     /// Partitions, flapping ones counted once.
     pub partitions: u64,
     /// Times in which the network was slow or lossy.
@@ -119,7 +121,7 @@ pub struct Coverage {
 impl Coverage {
     /// The figures with their names.
     #[must_use]
-    pub fn figures(&self) -> [(&'static str, u64); 13] {
+    pub fn figures(&self) -> [(&'static str, u64); 14] {
         [
             ("power losses", self.power_losses),
             ("power cuts", self.power_cuts),
@@ -130,6 +132,7 @@ impl Coverage {
             ("unfinished starts", self.unfinished_starts),
             ("torn tails", self.torn_tails),
             ("pauses", self.pauses),
+            ("slow disks", self.slow_disks),
             ("partitions", self.partitions),
             ("storms", self.storms),
             ("terms", self.terms),
@@ -152,6 +155,7 @@ enum Event {
         left: u32,
     },
     Calm(Vec<Way>),
+    FastDisk(usize),
     PowerCut(usize, Group),
     StopLate(usize, Group),
 }
@@ -163,6 +167,8 @@ struct Place {
     engine: Arc<MemoryEngine>,
     /// How far its clock is ahead.
     ahead: Arc<AtomicU64>,
+    /// How slow its disk is.
+    slowness: Arc<AtomicU64>,
     boots: u64,
     /// The newest revision that it showed.
     shown: Arc<AtomicI64>,
@@ -211,13 +217,18 @@ struct World {
 pub fn run(plan: Plan) -> Result<Report, Violation> {
     let simulation = Simulation::with_seed(plan.seed);
     let mut rng = simulation.rng();
-    let count = if rng.random_bool(0.7) { 3 } else { 5 };
+    let count = match rng.random_range(0..100) {
+        0..65 => 3,
+        65..75 => 4,
+        _ => 5,
+    };
     let ids: Vec<u64> = (0..count).map(|nth| 0xa1 + nth).collect();
     let place = |&id: &u64| Place {
         id,
         disk: SimFs::new(rng.next_u64()),
         engine: Arc::new(MemoryEngine::new()),
         ahead: Arc::default(),
+        slowness: Arc::default(),
         boots: 0,
         shown: Arc::new(AtomicI64::new(1)),
         watched: Arc::new(AtomicI64::new(1)),
@@ -499,6 +510,9 @@ impl World {
                     self.network.set_weather(from, to, Weather::default());
                 }
             }
+            Event::FastDisk(place) => {
+                self.places[place].slowness.store(0, Ordering::Relaxed);
+            }
             Event::PowerCut(place, group) => {
                 if self.is_life(place, group) {
                     self.coverage.power_losses += 1;
@@ -576,6 +590,16 @@ impl World {
                     self.simulation.pause(group);
                     self.at(time, Event::Resume(place, group));
                 }
+            }
+            Fault::SlowDisk {
+                place,
+                slowness,
+                time,
+            } => {
+                self.coverage.slow_disks += 1;
+                let place_slowness = &self.places[place].slowness;
+                place_slowness.store(slowness, Ordering::Relaxed);
+                self.at(time, Event::FastDisk(place));
             }
             Fault::Cut { ways, time } => {
                 self.coverage.partitions += 1;
@@ -697,6 +721,9 @@ impl World {
             clock: VirtualClock {
                 ahead: Arc::clone(&place.ahead),
             },
+            exec: Tasks {
+                slowness: Arc::clone(&place.slowness),
+            },
         };
         place.life = Some(Life {
             group,
@@ -754,6 +781,7 @@ impl World {
                 shown: Arc::clone(shown),
                 timeout: Duration::from_millis(1 << self.rng.random_range(7..13)),
                 pause: 13..=18,
+                is_patient: false,
             };
             let running = Running::new(&self.clients);
             drop(self.simulation.spawn_in(group, async move {
@@ -809,7 +837,11 @@ impl World {
         self.is_troubled = false;
         for event in std::mem::take(&mut self.events).into_values() {
             match event {
-                Event::Heal(_) | Event::Calm(_) | Event::Resume(..) | Event::Flap { .. } => {
+                Event::Heal(_)
+                | Event::Calm(_)
+                | Event::FastDisk(_)
+                | Event::Resume(..)
+                | Event::Flap { .. } => {
                     self.happen(event)?;
                 }
                 // Those that would stop or lose their power are crashed below.
@@ -851,6 +883,7 @@ impl World {
                     shown: Arc::clone(&place.shown),
                     timeout: Duration::from_secs(1),
                     pause: 0..=0,
+                    is_patient: true,
                 };
                 let written = Arc::clone(&written);
                 drop(self.simulation.spawn_in(*group, async move {

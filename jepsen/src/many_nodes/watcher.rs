@@ -42,7 +42,7 @@ fn create(stream: &Stream, cursor: &AtomicI64) {
 
 async fn follow(node: &Node, shared: &Shared, cursor: &AtomicI64) -> Result<(), Violation> {
     let mut rng = Simulation::thread_rng();
-    let stream = node.hub().open();
+    let mut stream = node.hub().open();
     create(&stream, cursor);
     let mut items = VecDeque::new();
     loop {
@@ -56,6 +56,12 @@ async fn follow(node: &Node, shared: &Shared, cursor: &AtomicI64) -> Result<(), 
         // Some readers are slow.
         if rng.random_ratio(1, 20) {
             Simulation::sleep(Duration::from_millis(rng.random_range(0..50))).await;
+        }
+        // Now and then a connection breaks with what was on its way.
+        if rng.random_ratio(1, 100) {
+            items.clear();
+            stream = node.hub().open();
+            create(&stream, cursor);
         }
         for item in items.drain(..) {
             match &item {

@@ -27,7 +27,7 @@ use crate::ledger::{Counts, Violation};
 use crate::sim::{Group, SimRng, Simulation, Step, Trace};
 use crate::sim_node::clients::{self, Shared};
 pub use crate::sim_node::machinery::Mutant;
-use crate::sim_node::machinery::{self, Syncs, VirtualClock};
+use crate::sim_node::machinery::{self, Syncs, Tasks, VirtualClock};
 use crate::sim_node::{self, Boot, BootError};
 
 const MEMBER: u64 = 0xa1;
@@ -303,6 +303,7 @@ impl World {
             transport: Arc::new(server::peer::Alone),
             inbound: Arc::default(),
             clock: VirtualClock::default(),
+            exec: Tasks::default(),
         };
         let handed = Arc::clone(&boot);
         let task = async move {
@@ -359,6 +360,7 @@ impl World {
                 // Longer than any life: an answer in time is part of what is checked.
                 timeout: Duration::from_secs(3600),
                 pause: 0..=13,
+                is_patient: true,
             };
             let client = client.run();
             drop(self.simulation.spawn_in(group, client));

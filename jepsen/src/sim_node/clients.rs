@@ -141,6 +141,8 @@ pub(crate) struct Client {
     pub(crate) timeout: Duration,
     /// How long it thinks between two calls at most: a power of two in microseconds, drawn from these.
     pub(crate) pause: RangeInclusive<u32>,
+    /// It waits for each answer. Others leave some calls, as one does whose connection breaks.
+    pub(crate) is_patient: bool,
 }
 
 impl Client {
@@ -152,7 +154,14 @@ impl Client {
             Simulation::sleep(Duration::from_micros(rng.random_range(0..pause))).await;
             let operation = self.shared.operation(&mut rng);
             let is_local = matches!(operation, Operation::Get { .. }) && rng.random_ratio(1, 4);
-            if self.call(operation, is_local).await.is_none() {
+            let call = self.call(operation, is_local);
+            let answered = if self.is_patient || rng.random_ratio(19, 20) {
+                call.await
+            } else {
+                let patience = Duration::from_micros(1 << rng.random_range(6..18));
+                Simulation::timeout(patience, call).await.unwrap_or(None)
+            };
+            if answered.is_none() {
                 // A node that stops says so for ever: wait for its end.
                 Simulation::sleep(Duration::from_millis(5)).await;
             }

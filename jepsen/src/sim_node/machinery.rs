@@ -14,25 +14,34 @@ use store::fs::{SimFs, WalFs};
 use crate::sim::{SimInstant, SimRng, Simulation};
 
 /// The node's workers, each a task that wakes some time after there is work.
-#[derive(Debug, Default)]
-pub(crate) struct Tasks;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks {
+    /// The disk is bad: the log's writer takes this many milliseconds longer at most.
+    pub(crate) slowness: Arc<AtomicU64>,
+}
 
 impl Exec for Tasks {
     fn start(&self, name: &'static str, worker: Box<dyn Work>) {
-        drop(Simulation::spawn(run(name, worker)));
+        let slowness = (name == "wal").then(|| Arc::clone(&self.slowness));
+        drop(Simulation::spawn(run(
+            name,
+            worker,
+            slowness.unwrap_or_default(),
+        )));
     }
 
     /// A task cannot block on another. Whoever stops a node lets the simulation run until it is quiet.
     fn join(&self) {}
 }
 
-async fn run(name: &'static str, worker: Box<dyn Work>) {
+async fn run(name: &'static str, worker: Box<dyn Work>, slowness: Arc<AtomicU64>) {
     let mut rng = Simulation::thread_rng();
     let worker = Arc::new(Mutex::new(worker));
     loop {
         let waiting = Arc::clone(&worker);
         Simulation::until(move || waiting.lock().has_work()).await;
-        Simulation::sleep(latency(name, &mut rng)).await;
+        let slower = rng.random_range(0..=slowness.load(Ordering::Relaxed));
+        Simulation::sleep(latency(name, &mut rng) + Duration::from_millis(slower)).await;
         worker.lock().step();
     }
 }

@@ -94,6 +94,7 @@ pub(crate) struct Parts {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) clock: VirtualClock,
+    pub(crate) exec: Tasks,
 }
 
 /// Sizes small enough that segments fill, tails are read from disk, values leave memory, and flush and purge happen
@@ -134,7 +135,7 @@ pub(crate) async fn start(parts: Parts, boot: &Mutex<Boot>) -> Result<Node, Boot
         boot.inside = Some((log.clone(), machine.reader()));
     }
     let clock = Arc::new(parts.clock);
-    let exec = Arc::new(Tasks);
+    let exec = Arc::new(parts.exec);
     let term = Arc::new(AtomicU64::new(0));
     let identity = watch::Identity {
         cluster_id: CLUSTER,
