@@ -4,6 +4,7 @@
 //! - `log_storage`, `state_machine`: the store's log and machine as openraft wants them.
 //! - `proposer`, `reads`: batch what waits into entries and read points; `forward`: takes batches to the leader.
 //! - `network`, `inbound`: what this member asks of its peers, and what it answers; `wire`: the messages.
+//! - `on_its_way`: keeps openraft from taking an old answer for a new one.
 //! - `send_snapshot`, `take_snapshot`: the whole state, for a member that is far behind.
 //! - `membership`: has raft's configuration follow the table of members.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
@@ -23,6 +24,7 @@ mod inbound;
 mod log_storage;
 mod membership;
 mod network;
+mod on_its_way;
 mod proposer;
 mod reads;
 mod send_snapshot;

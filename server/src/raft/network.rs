@@ -17,6 +17,7 @@ use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AsyncRuntime, OptionalSend};
 use store::mutant::{self, Mutant};
 
+use super::on_its_way::OnItsWay;
 use super::state_machine::SnapshotHandle;
 use super::types::Types;
 use super::{send_snapshot, wire};
@@ -137,15 +138,29 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
             if mutant::is_on(Mutant::QuorumNotAwaited) {
                 return Ok(believe(&*link, input));
             }
-            let opened = link.append(Box::pin(input.map(wire::append_request)));
+            let on_its_way = Arc::new(OnItsWay::default());
+            let sending = on_its_way.clone();
+            let requests = input.map(move |request: AppendEntriesRequest<Types<R>>| {
+                let last = request.entries.last().map(|entry| entry.log_id);
+                sending.sent(request.prev_log_id, last.or(request.prev_log_id));
+                wire::append_request(request)
+            });
+            let opened = link.append(Box::pin(requests));
             let patience = option.hard_ttl().max(LEAST_PATIENCE);
             let answers = R::timeout(patience, opened)
                 .await
                 .map_err(|_| too_late())?
                 .map_err(link_error)?;
-            let results = answers.map(|answer| match answer {
-                Ok(reply) => wire::append_result(reply).map_err(rpc_error),
-                Err(error) => Err(link_error(error)),
+            let results = answers.filter_map(move |answer| {
+                let result = match answer {
+                    Ok(reply) => wire::append_result(reply).map_err(rpc_error),
+                    Err(error) => Err(link_error(error)),
+                };
+                let is_told = match &result {
+                    Ok(Ok(matched)) => on_its_way.answered(matched),
+                    _ => true,
+                };
+                std::future::ready(is_told.then_some(result))
             });
             Ok(Box::pin(results) as BoxStream<'s, _>)
         })
