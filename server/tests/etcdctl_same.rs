@@ -375,7 +375,16 @@ fn changes_of_members_print_the_same() {
                 let arguments: Vec<_> = command.split(' ').collect();
                 let mut said = run(endpoint, &arguments, "");
                 // By id, and ids are anything.
-                let mut lines: Vec<_> = said.output.lines().collect();
+                let sorted = |line: &str| match line.strip_prefix("ETCD_INITIAL_CLUSTER=\"") {
+                    Some(members) => {
+                        let mut members: Vec<_> =
+                            members.trim_end_matches('"').split(',').collect();
+                        members.sort_unstable();
+                        members.join(",")
+                    }
+                    None => line.to_owned(),
+                };
+                let mut lines: Vec<_> = said.output.lines().map(sorted).collect();
                 lines.sort_unstable();
                 said.output = lines.join("\n");
                 said
