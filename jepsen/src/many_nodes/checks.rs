@@ -74,8 +74,10 @@ fn hash(payload: &Payload) -> u64 {
 pub(super) fn look_at_promise(member: u64, promise: Promise, log: &Log) -> Result<(), Violation> {
     let vote = log.vote().unwrap_or_default();
     if let Some((term, candidate)) = promise.vote {
+        // Once the term has a leader, whom it voted for does not matter any more.
+        let is_kept = vote.committed || vote.voted_for == Some(candidate);
         ensure!(
-            vote.term > term || vote.term == term && vote.voted_for == Some(candidate),
+            vote.term > term || vote.term == term && is_kept,
             "member {member:x} voted for {candidate:x} in term {term} and started again with {vote:?}"
         );
     }
