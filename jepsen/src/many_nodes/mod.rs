@@ -1,9 +1,9 @@
 //! A whole cluster in one thread under one seed: three to five members, each on a disk of its own, a network that
 //! fails between them, and clients on every member.
 //!
-//! For some simulated seconds [faults](self::faults) happen on top of each other: members lose their power or are
+//! For some simulated seconds faults happen on top of each other: members lose their power or are
 //! killed, one, some or all of them; their disks fail; they pause; the network is cut, slow, lossy. Then everything is
-//! healed. Meanwhile, between steps ([`checks`](self::checks)):
+//! healed. Meanwhile, between steps (`checks`):
 //!
 //! - a term has one leader, and it has all that was committed in earlier terms;
 //! - what is applied at an index is the same on all members, and equal entries make equal states;
