@@ -34,7 +34,7 @@ fn rules(verdict: &Verdict) -> Vec<&str> {
 }
 
 #[test]
-#[ignore = "20 seconds, root, and a real etcd"]
+#[ignore = "20 seconds, root and a real etcd: cargo test -p holdfast-jepsen --test cluster -- --ignored --test-threads 1 --nocapture"]
 fn etcd_passes_under_kills_and_partitions_and_its_stale_reads_would_not() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let verdict = make(folder.path(), 20, &["kill-leader", "part-leader"])?;
@@ -59,7 +59,7 @@ fn etcd_passes_under_kills_and_partitions_and_its_stale_reads_would_not() -> any
 }
 
 #[test]
-#[ignore = "12 seconds, root, and a real etcd"]
+#[ignore = "12 seconds, root and a real etcd: cargo test -p holdfast-jepsen --test cluster -- --ignored --test-threads 1 --nocapture"]
 fn a_cluster_whose_disks_lie_is_found_out() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let verdict = make(folder.path(), 12, &["power-lie"])?;
@@ -70,7 +70,7 @@ fn a_cluster_whose_disks_lie_is_found_out() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "12 seconds and a real etcd"]
+#[ignore = "12 seconds and a real etcd: cargo test -p holdfast-jepsen --test cluster -- --ignored --test-threads 1 --nocapture"]
 fn without_a_network_of_its_own_a_cluster_can_still_be_killed() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut conditions = Conditions::new(&etcd()?, jepsen::load::seed())?;

@@ -1,26 +1,28 @@
-//! Puts a node together from its settings, says when it serves, and ends it.
+//! Puts a node together from its settings, and ends it.
+//!
+//! - `peers`: the other members. `figures`: what a scrape reads.
+//! - `process`: the node as a process; `notify`: what a service manager hears of it.
 
+mod figures;
 mod notify;
+mod peers;
+mod process;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
 #[cfg(feature = "rocksdb")]
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use prometheus::IntGaugeVec;
-use proto::etcd::etcdserverpb::{AlarmType, Member};
+use proto::etcd::etcdserverpb::Member;
 use store::fs::RealFs;
 use store::log::{Log, LogError, LogOptions};
-use store::{Alarms, Machine, StateEngine, StoreError};
-use tokio::runtime::Handle;
+use store::{Machine, StateEngine, StoreError};
 
 use crate::admission::Admission;
-use crate::channel::Tcp;
-use crate::config::{Config, ConfigError, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
+use crate::config::{Config, ConfigError, ListenUrl};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::databases::Databases;
 use crate::disk_space::{self, DiskSpace};
@@ -28,19 +30,16 @@ use crate::exec::{Clock, Exec, SystemClock, Threads};
 use crate::http::{Access, Endpoints, HttpOnly, Monitoring, Web};
 use crate::limits::{self, OpenFiles};
 use crate::listen::{self, Listeners, Plain, Serve};
-use crate::metrics::{self, AnyOpen, Closed, GrpcMethod, Metrics, TimedEngine};
-use crate::node::{Call, CallError, Node};
-use crate::peer::addresses::Addresses;
-use crate::peer::grpc::{Grpc, Speaker};
-use crate::peer::memory::Memory;
-use crate::peer::serve::PeerService;
-use crate::peer::{self, Inbound, Transport};
+use crate::metrics::{self, AnyOpen, Closed, Metrics, TimedEngine};
+use crate::node::Node;
 use crate::quota::Quota;
-use crate::raft::Beginning;
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
-use crate::signals::Signals;
-use crate::{etcd, identity, logging, members, raft, watch};
+use crate::{etcd, raft, watch};
+
+use self::peers::Peers;
+pub(crate) use self::peers::{Founding, bootstrap};
+pub use self::process::run;
 
 /// The state is flushed once the log has grown by this: what a restart replays at most, about.
 const FLUSH_LOG_BYTES: u64 = 64 << 20;
@@ -50,9 +49,6 @@ const KEEP_LOG_BYTES: u64 = 64 << 20;
 
 /// How long connections may take to finish when the node stops.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long after a failed try this member is published again.
-const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long closing the database may take. All of it is on disk by then.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -187,11 +183,11 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         bind(&config.listen_client_http_urls)?,
         bind(&config.listen_metrics_urls)?,
     ];
-    let peer_sockets = bind_peers(&config)?;
+    let peer_sockets = peers::bind_peers(&config)?;
     let mut founding = None;
     let data_dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref(), || {
         let found = if config.is_joining {
-            join(&config)?
+            peers::join(&config)?
         } else {
             bootstrap(&config)?
         };
@@ -202,7 +198,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     // A node that has data may not have applied yet who is a member.
     let founding = founding.or_else(|| {
         let found = if config.is_joining {
-            join(&config)
+            peers::join(&config)
         } else {
             bootstrap(&config)
         };
@@ -237,7 +233,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         space: Arc::default(),
     });
     let founders = founding.map_or_else(Vec::new, |founding| founding.members);
-    let peers = peers(&config, &data_dir, founders.clone(), peer_sockets)?;
+    let peers = peers::peers(&config, &data_dir, founders.clone(), peer_sockets)?;
     let (node, log, closed, segment_bytes) = start_node(
         &config,
         files,
@@ -251,7 +247,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         },
     )?;
     let disk = watch_disk(&config, &data_dir, &node, admission, &log, segment_bytes)?;
-    keep_current(&metrics, &node, log.clone(), &config);
+    figures::keep_current(&metrics, &node, log.clone(), &config);
     let scrub = (config.scrub_rate > 0).then(|| {
         let (scrub, closer) = Scrub::new(node.clone(), log, clock, config.scrub_rate);
         exec.start("scrub", Box::new(scrub));
@@ -274,7 +270,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let own = options.member.clone();
     let service = etcd::Service::new(node.clone(), web, options, stops);
     let shards = Shards::start(config.client_shards)?;
-    publish(
+    peers::publish(
         &node,
         founders,
         &own,
@@ -320,186 +316,12 @@ fn bind(urls: &[ListenUrl]) -> Result<Vec<std::net::TcpListener>, StartError> {
     urls.iter().map(bind).collect()
 }
 
-/// Who takes part in a cluster that this node begins with or joins.
-pub(crate) struct Founding {
-    pub(crate) identity: Identity,
-    /// With their ids, names and peer addresses.
-    pub(crate) members: Vec<Member>,
-}
-
-/// The ids of a new cluster, computed from the settings.
-pub(crate) fn bootstrap(config: &Config) -> Result<Founding, StartError> {
-    let member = |(name, peer_urls): (String, Vec<String>)| Member {
-        id: identity::bootstrap_member_id(&peer_urls, &config.initial_cluster_token),
-        name,
-        peer_urls,
-        ..Member::default()
-    };
-    let members: Vec<_> = config.initial_members()?.into_iter().map(member).collect();
-    let own = members.iter().find(|member| member.name == config.name);
-    let ids: Vec<u64> = members.iter().map(|member| member.id).collect();
-    Ok(Founding {
-        identity: Identity {
-            cluster_id: identity::cluster_id(&ids),
-            // It is checked that there is one.
-            member_id: own.map_or(0, |own| own.id),
-        },
-        members,
-    })
-}
-
-/// How long a joining member looks for one that knows the cluster.
-const JOIN_PATIENCE: Duration = Duration::from_secs(30);
-
-/// The ids of a cluster that knows this member already, asked of the others.
-fn join(config: &Config) -> Result<Founding, StartError> {
-    let others = config.initial_cluster.iter();
-    let others: Vec<&String> = others
-        .filter(|(name, _)| *name != config.name)
-        .map(|(_, url)| url)
-        .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let until = Instant::now() + JOIN_PATIENCE;
-    let mut reason = "--initial-cluster names no other member".to_owned();
-    while !others.is_empty() {
-        for url in &others {
-            let reply = match runtime.block_on(peer::grpc::members(&Tcp, url)) {
-                Ok(reply) => reply,
-                Err(error) => {
-                    reason = format!("{url}: {error}");
-                    continue;
-                }
-            };
-            let urls = &config.initial_advertise_peer_urls;
-            let own = reply.members.iter().find(|member| {
-                member.peer_urls.len() == urls.len()
-                    && member.peer_urls.iter().all(|url| urls.contains(url))
-            });
-            match own {
-                Some(own) => {
-                    return Ok(Founding {
-                        identity: Identity {
-                            cluster_id: reply.cluster_id,
-                            member_id: own.id,
-                        },
-                        members: reply.members,
-                    });
-                }
-                None => {
-                    reason = format!(
-                        "{url} knows no member with the peer addresses {}; add it first (etcdctl member add)",
-                        urls.join(",")
-                    );
-                }
-            }
-        }
-        if Instant::now() >= until {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Err(StartError::Join(reason))
-}
-
-/// Binds the peer addresses. A member that is alone and was not told where to listen can do without.
-fn bind_peers(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
-    match bind(&config.listen_peer_urls) {
-        Err(error) if !config.must_listen_to_peers => {
-            tracing::info!(
-                error = logging::chain(&error),
-                "does not listen to peers: the default address is taken, and there is no other member"
-            );
-            Ok(Vec::new())
-        }
-        bound => bound,
-    }
-}
-
 /// What a node shares with what is around it.
 struct Surroundings {
     metrics: Arc<Metrics>,
     admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
     exec: Arc<dyn Exec>,
-}
-
-/// The way to the other members and theirs to this one.
-struct Peers {
-    beginning: Beginning,
-    addresses: Arc<Addresses>,
-    memory: Arc<Memory>,
-    transport: Arc<dyn Transport>,
-    inbound: Arc<Inbound>,
-    /// Answers peers on the runtime that it is called on.
-    listen: Box<dyn FnOnce() -> io::Result<()> + Send>,
-}
-
-/// Connections that peers may have at once: a handful for each member, and room for those that break.
-const PEER_CONNECTIONS: usize = 1024;
-
-fn peers(
-    config: &Config,
-    data_dir: &DataDir,
-    members: Vec<Member>,
-    sockets: Vec<std::net::TcpListener>,
-) -> Result<Peers, StartError> {
-    let Identity {
-        cluster_id,
-        member_id,
-    } = data_dir.identity();
-    let beginning = if config.is_joining {
-        Beginning::Join
-    } else if members.iter().any(|member| member.id == member_id) {
-        Beginning::New(members.iter().map(|member| member.id).collect())
-    } else {
-        // The settings are of another start, and there is data.
-        Beginning::New([member_id].into())
-    };
-    let addresses = Arc::new(Addresses::new(members));
-    let speaker = Speaker {
-        cluster_id,
-        member_id,
-        patience: config.election_timeout,
-    };
-    let inbound = Arc::<Inbound>::default();
-    let service = Arc::new(PeerService::new(
-        (cluster_id, member_id),
-        inbound.clone(),
-        addresses.clone(),
-    ));
-    let patience = config.election_timeout;
-    let memory = data_dir.member().join("peers.json");
-    let memory = Memory::open(&memory).map_err(|source| DataDirError::Io {
-        path: memory,
-        source,
-    })?;
-    let memory = Arc::new(memory);
-    let transport = Grpc::new(speaker, addresses.clone(), memory.clone(), Arc::new(Tcp));
-    Ok(Peers {
-        beginning,
-        transport: Arc::new(transport),
-        memory,
-        addresses,
-        inbound,
-        listen: Box::new(move || {
-            let options = listen::Options {
-                max_connections: PEER_CONNECTIONS,
-                keepalive_interval: Some(patience),
-                keepalive_timeout: patience,
-                ..listen::Options::default()
-            };
-            let here = [Handle::current()];
-            let listeners = Listeners::start(sockets, Plain, service, &here, options)?;
-            // They end with the runtime.
-            tokio::spawn(async move {
-                let _listeners = listeners;
-                std::future::pending::<()>().await;
-            });
-            Ok(())
-        }),
-    })
 }
 
 fn start_node(
@@ -725,40 +547,6 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
     }
 }
 
-/// Has the table of members tell of this one. The first try is waited for, so that who connects finds it told; if that
-/// fails, others follow while the node serves.
-fn publish(node: &Node, founders: Vec<Member>, own: &Member, timeout: Duration, runtime: &Handle) {
-    let (first, tried) = std::sync::mpsc::channel();
-    let (node, own) = (node.clone(), own.clone());
-    // The settings may be of another start than the first.
-    let founders = if founders.iter().any(|founder| founder.id == own.id) {
-        founders
-    } else {
-        vec![own.clone()]
-    };
-    runtime.spawn(async move {
-        loop {
-            let call = Call::new(timeout);
-            let published = members::publish(&node, &call, founders.clone(), own.clone()).await;
-            // Nobody waits for the later tries.
-            let _ = first.send(());
-            match published {
-                Ok(()) | Err(CallError::Stopped) => return,
-                Err(error @ CallError::Refused(_)) => {
-                    tracing::warn!(%error, "the other members do not know this one any more");
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot tell the name and addresses of this member; trying again");
-                }
-            }
-            tokio::time::sleep(PUBLISH_AGAIN).await;
-        }
-    });
-    // An error means that the runtime is gone, and with it everything that would serve.
-    let _ = tried.recv();
-}
-
 fn serve<S: Serve>(
     sockets: Vec<std::net::TcpListener>,
     service: Arc<S>,
@@ -783,300 +571,10 @@ fn serve<S: Serve>(
     )?)
 }
 
-/// Has the figures that others keep read at each scrape.
-fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Config) {
-    let memory = config.memory;
-    let budget = [
-        ("index+values", memory.values),
-        ("ring", memory.ring),
-        ("memtables", memory.memtables),
-        ("block_cache", memory.block_cache),
-        ("log_tail", memory.log_tail),
-        ("rest", memory.rest),
-    ];
-    for (part, bytes) in budget {
-        metrics::set(&metrics.memory_budget.with_label_values(&[part]), bytes);
-    }
-    let node = node.clone();
-    let ranges = ["Range", "RangeStream"].map(|name| metrics.grpc("etcdserverpb.KV", name));
-    metrics.refresh_with(move |metrics| {
-        let status = node.status();
-        metrics.has_leader.set(status.has_leader.into());
-        metrics.is_leader.set(status.is_leader.into());
-        metrics.is_learner.set(status.is_learner.into());
-        metrics::advance(&metrics.leader_changes, status.leader_changes);
-        metrics::set(&metrics.proposals_committed, status.committed_index);
-        metrics::set(&metrics.proposals_applied, status.applied_index);
-        metrics::set(&metrics.proposals_pending, status.pending_proposals as u64);
-        metrics::advance(&metrics.proposals_failed, status.failed_proposals);
-
-        let view = node.reader().view();
-        metrics::set(&metrics.keys, view.index.len() as u64);
-        metrics.current_revision.set(view.revision);
-        metrics.compact_revision.set(view.compact_revision);
-        metrics.compaction_horizon.set(node.sweeps().horizon());
-        metrics.compaction_swept.set(node.sweeps().swept());
-        for (part, bytes) in [("values", view.cached_bytes), ("index", view.index_bytes)] {
-            metrics::set(&metrics.memory.with_label_values(&[part]), bytes as u64);
-        }
-        let pages = node.reader().holding();
-        metrics::set(&metrics.list_views, pages.views as u64);
-        metrics::set(
-            &metrics.memory.with_label_values(&["list_views"]),
-            pages.bytes,
-        );
-        let log_tail = metrics.memory.with_label_values(&["log_tail"]);
-        metrics::set(&log_tail, log.tail_bytes() as u64);
-
-        let (written, read) = (view.operations, *metrics.reads.lock());
-        metrics::advance(&metrics.puts, written.puts);
-        metrics::advance(&metrics.deletes, written.deletes);
-        metrics::advance(&metrics.txns, written.txns + read.txns);
-        let single: u64 = ranges.iter().map(GrpcMethod::succeeded).sum();
-        metrics::advance(&metrics.ranges, single + written.ranges + read.ranges);
-
-        let engine = node.engine();
-        let admission = node.admission();
-        metrics::set(&metrics.db_size, admission.quota.size());
-        metrics::set(&metrics.db_size_in_use, admission.quota.size_in_use());
-        for finding in admission.space.findings() {
-            let (free, needed) = (&metrics.disk_free, &metrics.disk_needed);
-            metrics::set(&free.with_label_values(&[finding.name]), finding.free);
-            metrics::set(&needed.with_label_values(&[finding.name]), finding.needed);
-        }
-        show_alarms(&metrics.alarms, &view.alarms, status.member_id);
-        for (name, figure) in engine.gauges() {
-            let part = match name {
-                "memtable_bytes" => Some("memtables"),
-                "block_cache_bytes" => Some("block_cache"),
-                "table_reader_bytes" => Some("table_readers"),
-                _ => None,
-            };
-            let gauge = match part {
-                Some(part) => metrics.memory.with_label_values(&[part]),
-                None => metrics.engine.with_label_values(&[name]),
-            };
-            metrics::set(&gauge, figure);
-        }
-
-        let watches = node.hub().stats();
-        metrics::set(
-            &metrics.watch_streams,
-            watches.streams.load(Ordering::Relaxed) as u64,
-        );
-        metrics::set(
-            &metrics.watchers,
-            watches.watchers.load(Ordering::Relaxed) as u64,
-        );
-        metrics::set(
-            &metrics.slow_watchers,
-            watches.slow_watchers.load(Ordering::Relaxed) as u64,
-        );
-        metrics::advance(&metrics.events, watches.events.load(Ordering::Relaxed));
-        metrics::set(
-            &metrics.memory.with_label_values(&["ring"]),
-            watches.ring_bytes.load(Ordering::Relaxed) as u64,
-        );
-    });
-}
-
-/// 1 for each alarm that is on, 0 for those that this member might raise.
-fn show_alarms(gauges: &IntGaugeVec, alarms: &Alarms, member_id: u64) {
-    gauges.reset();
-    let gauge = |member: u64, kind: &str| gauges.with_label_values(&[&format!("{member:x}"), kind]);
-    for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
-        gauge(member_id, kind.as_str_name()).set(0);
-    }
-    for alarm in alarms.list(AlarmType::None as i32) {
-        match AlarmType::try_from(alarm.alarm) {
-            Ok(kind) => gauge(alarm.member_id, kind.as_str_name()).set(1),
-            Err(_) => gauge(alarm.member_id, &alarm.alarm.to_string()).set(1),
-        }
-    }
-}
-
-/// Runs a node as a process: until a signal, or until it cannot go on.
-pub fn run(config: Config) -> ExitCode {
-    if let Err(error) = logging::start(&config.log) {
-        let _ = writeln!(io::stderr(), "holdfast: {error}");
-        return ExitCode::FAILURE;
-    }
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&StartError::System(error)),
-    };
-    runtime.block_on(async {
-        let mut signals = match Signals::new(config.ends_with_stdin) {
-            Ok(signals) => signals,
-            Err(error) => return fail(&StartError::System(error)),
-        };
-        announce(&config);
-        let banner = banner(&config);
-        let started = tokio::select! {
-            started = tokio::task::spawn_blocking(move || start(config)) => started,
-            // Nothing is taken down: whatever the start is at, a process may end there at any moment.
-            name = signals.next() => {
-                tracing::info!(signal = name, "received signal while starting; ending at once");
-                std::process::exit(0);
-            }
-        };
-        let running = match started.map_err(io::Error::other) {
-            Ok(Ok(running)) => running,
-            Ok(Err(error)) => return fail(&error),
-            Err(error) => return fail(&StartError::System(error)),
-        };
-        tracing::info!("ready to serve client requests");
-        for address in running.addresses(0) {
-            tracing::info!(
-                traffic = "grpc+http",
-                address = %address,
-                "serving client traffic insecurely; this is strongly discouraged!"
-            );
-        }
-        for (listener, traffic) in [(1, "http"), (METRICS, "metrics")] {
-            for address in running.addresses(listener) {
-                tracing::info!(traffic, address = %address, "serving without encryption");
-            }
-        }
-        notify::tell("READY=1");
-        if io::stdout().is_terminal() || std::env::args_os().len() == 1 {
-            // Nobody reads it if this fails.
-            let _ = io::stdout().write_all(banner(running.client_addr()).as_bytes());
-        }
-        let ending = tokio::select! {
-            name = signals.next() => Ok(name),
-            reason = running.node().failed() => Err(reason),
-        };
-        match ending {
-            Ok(name) => {
-                tracing::info!(signal = name, "received signal; shutting down");
-                stop(running, &mut signals).await
-            }
-            // Nothing of its state can be trusted to be written any more; the log has everything acknowledged.
-            Err(reason) => {
-                tracing::error!(target: logging::FATAL, reason, "the node cannot go on");
-                // Its threads may be anywhere, also in the database: nothing is taken down under them.
-                std::mem::forget(running);
-                ExitCode::FAILURE
-            }
-        }
-    })
-}
-
-/// Ends a node in order, unless a second signal comes meanwhile.
-async fn stop(running: Running, signals: &mut Signals) -> ExitCode {
-    // On a thread of its own, because parts of it block, and signals are to be heard throughout.
-    let runtime = Handle::current();
-    let stopped = tokio::task::spawn_blocking(move || runtime.block_on(running.stop()));
-    tokio::select! {
-        stopped = stopped => {
-            if let Err(error) = stopped {
-                tracing::error!(error = logging::chain(&error), "the stop failed");
-                return ExitCode::FAILURE;
-            }
-            tracing::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        name = signals.next() => {
-            tracing::warn!(
-                signal = name,
-                "received a second signal; ending at once, and the next start recovers from the log"
-            );
-            std::process::exit(1);
-        }
-    }
-}
-
-/// Ends a start that failed, with a line for machines and, at a terminal, one for people.
-fn fail(error: &StartError) -> ExitCode {
-    let text = logging::chain(error);
-    tracing::error!(target: logging::FATAL, error = text, "cannot start");
-    if io::stderr().is_terminal() {
-        let _ = writeln!(io::stderr(), "\nholdfast: {text}");
-    }
-    ExitCode::FAILURE
-}
-
-/// Says what is starting, and what of the settings does not do what its author may think.
-fn announce(config: &Config) {
-    let list = |urls: &[ListenUrl]| {
-        urls.iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    tracing::info!(
-        holdfast_version = HOLDFAST_VERSION,
-        etcd_version = ETCD_VERSION,
-        name = config.name,
-        data_dir = %config.data_dir.display(),
-        listen_client_urls = list(&config.listen_client_urls),
-        advertise_client_urls = config.advertise_client_urls.join(","),
-        client_shards = config.client_shards,
-        "starting"
-    );
-    for note in &config.notes {
-        match note {
-            Note::NoEffect(place) => {
-                tracing::warn!(
-                    setting = place,
-                    "this setting is accepted but has no effect"
-                );
-            }
-            Note::UnknownVariable(variable) => {
-                tracing::warn!(variable, "unrecognized environment variable");
-            }
-            Note::ShadowedVariable(variable) => {
-                tracing::info!(
-                    variable,
-                    "this variable is set, but its flag is too, and that one counts"
-                );
-            }
-            Note::OnlyFileCounts(path) => tracing::warn!(
-                path = %path.display(),
-                "a config file is given: all other flags and variables are ignored"
-            ),
-        }
-    }
-}
-
-/// What to type next, for somebody who has just started a node by hand.
-fn banner(config: &Config) -> impl FnOnce(SocketAddr) -> String + use<> {
-    let data_dir = config.data_dir.display().to_string();
-    move |address| {
-        let etcdctl = match address.to_string().as_str() {
-            "127.0.0.1:2379" => "etcdctl".to_owned(),
-            other => format!("etcdctl --endpoints={other}"),
-        };
-        format!(
-            "\nHoldfast {HOLDFAST_VERSION} is ready on http://{address}, with its data in {data_dir}.\n\n\
-             Try it in another terminal:\n  \
-             {etcdctl} put greeting hello\n  \
-             {etcdctl} get greeting\n  \
-             {etcdctl} watch greeting\n  \
-             curl http://{address}/health\n\n\
-             Ctrl-C ends it; the data stays. Settings: holdfast --help\n\n"
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_banner_names_the_endpoint_only_where_etcdctl_would_not_find_it() {
-        let text = |address: &str| banner(&Config::default())(address.parse().unwrap());
-        assert!(text("127.0.0.1:2379").contains("\n  etcdctl put greeting hello\n"));
-        assert!(
-            text("127.0.0.1:9")
-                .contains("\n  etcdctl --endpoints=127.0.0.1:9 put greeting hello\n")
-        );
-        assert!(text("127.0.0.1:9").contains("data in default.etcd"));
-    }
+    use crate::logging;
 
     #[test]
     fn an_error_is_told_with_its_causes() {

@@ -1,0 +1,156 @@
+//! How a run ends: everything is healed, and must recover, grow quiet, and agree.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft_rt::AsyncRuntime;
+
+use super::faults::Death;
+use super::{Event, Life, QUIET, RECOVERY, World, violation};
+use crate::ledger::{Operation, Violation};
+use crate::sim::Simulation;
+use crate::sim_node::clients::{self, Client};
+
+impl World {
+    /// Ends all trouble.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.tell("calm", 0);
+        self.is_troubled = false;
+        for event in std::mem::take(&mut self.events).into_values() {
+            match event {
+                Event::Heal(_)
+                | Event::Calm(_)
+                | Event::FastDisk(_)
+                | Event::Resume(..)
+                | Event::Flap { .. } => {
+                    self.happen(event)?;
+                }
+                // Those that would stop or lose their power are crashed below.
+                Event::Trouble | Event::Start(_) | Event::PowerCut(..) | Event::StopLate(..) => {}
+            }
+        }
+        for place in 0..self.places.len() {
+            let life = self.places[place].life.as_ref();
+            if life.is_some_and(|life| life.has_bad_disk || life.stopped.is_some()) {
+                self.crash(place, Death::PowerLoss)?;
+            }
+            self.start(place);
+        }
+        Ok(())
+    }
+
+    /// Every member serves and takes a write.
+    pub(super) fn recover(&mut self) -> Result<Duration, Violation> {
+        let since = self.simulation.now();
+        let mut asked = BTreeSet::new();
+        let written = Arc::new(AtomicUsize::new(0));
+        while written.load(Ordering::Relaxed) < self.places.len() {
+            self.step()?;
+            for (nth, place) in self.places.iter().enumerate() {
+                let Some(Life {
+                    node: Some(node),
+                    group,
+                    ..
+                }) = &place.life
+                else {
+                    continue;
+                };
+                if !asked.insert(nth) {
+                    continue;
+                }
+                let client = Client {
+                    node: node.clone(),
+                    shared: Arc::clone(&self.shared),
+                    shown: Arc::clone(&place.shown),
+                    timeout: Duration::from_secs(1),
+                    pause: 0..=0,
+                    is_patient: true,
+                };
+                let written = Arc::clone(&written);
+                drop(self.simulation.spawn_in(*group, async move {
+                    for attempt in 0_u64.. {
+                        let put = Operation::Put {
+                            key: Bytes::from_static(b"key/probe"),
+                            value: format!("probe {nth} {attempt}").into(),
+                        };
+                        if client.call(put, false).await == Some(true) {
+                            break;
+                        }
+                        Simulation::sleep(Duration::from_millis(10)).await;
+                    }
+                    written.fetch_add(1, Ordering::Relaxed);
+                }));
+            }
+            if self.simulation.now() > since + RECOVERY {
+                let lives = self.places.iter().map(|place| place.life.as_ref());
+                let serving = lives.map(|life| life.is_some_and(|life| life.node.is_some()));
+                let text = format!(
+                    "{RECOVERY:?} after everything was healed {} members of {} have taken a write; serving: {:?}",
+                    written.load(Ordering::Relaxed),
+                    self.places.len(),
+                    serving.collect::<Vec<_>>()
+                );
+                return violation(text);
+            }
+        }
+        Ok(self.simulation.now() - since)
+    }
+
+    /// Clients end, and all members and watchers get as far as the farthest.
+    pub(super) fn quiet(&mut self) -> Result<(), Violation> {
+        *self.shared.is_over.lock() = true;
+        let since = self.simulation.now();
+        loop {
+            for _ in 0..64 {
+                self.step()?;
+            }
+            let running = self.clients.load(Ordering::Relaxed);
+            let known = self.shared.ledger.lock().known();
+            let standing: Vec<(u64, i64, i64)> = self
+                .places
+                .iter()
+                .filter_map(|place| {
+                    let (_, reader) = place.life.as_ref()?.inside.as_ref()?;
+                    let view = reader.view();
+                    let applied = view.applied.map_or(0, |id| id.index);
+                    let watched = place.watched.load(Ordering::Relaxed);
+                    Some((applied, view.revision, watched))
+                })
+                .collect();
+            let is_level = standing
+                .iter()
+                .all(|one| *one == standing[0] && one.1 == one.2 && one.1 >= known);
+            if running == 0 && is_level {
+                return Ok(());
+            }
+            if self.simulation.now() > since + QUIET {
+                return violation(format!(
+                    "{QUIET:?} after the last call began, {running} calls wait; (entry, revision, watched): {standing:?}, \
+                     known: {known}"
+                ));
+            }
+        }
+    }
+
+    /// All that is left is right, and the same everywhere.
+    pub(super) fn compare(&mut self) -> Result<(), Violation> {
+        self.look()?;
+        self.observe()?;
+        self.look_at_states()?;
+        self.tell("compare", 0);
+        let _entered = self.simulation.enter();
+        for place in &self.places {
+            let inside = place.life.as_ref().and_then(|life| life.inside.as_ref());
+            let Some((_, reader)) = inside else {
+                return violation(format!("member {:x} is not there", place.id));
+            };
+            let oldest = reader.view().compact_revision.max(1);
+            clients::observe_after(reader, &self.shared, oldest)?;
+            clients::compare(reader, &self.shared, &mut self.rng)?;
+        }
+        Ok(())
+    }
+}
