@@ -270,6 +270,38 @@ const LOG_FORMAT: (&str, &str) = (
      Membership { voters=1 repeated Membership.Voters, members=2 repeated uint64 }",
 );
 
+/// What members of different versions say to each other. New fields may join; these never change.
+const PEER_FORMAT: (&str, &str) = (
+    "holdfast.peer.v1",
+    "LogId { term=1 uint64, index=2 uint64 }
+     Vote { term=1 uint64, voted_for=2 uint64, committed=3 bool }
+     Entry { id=1 LogId, commands=2 bytes payload, membership=3 holdfast.command.v1.Membership payload }
+     AppendRequest { vote=1 Vote, previous=2 LogId, entries=3 repeated Entry, committed=4 LogId }
+     AppendReply.Matched { last=1 LogId }
+     AppendReply { matched=1 AppendReply.Matched result, conflict=2 LogId result, higher=3 Vote result }
+     VoteRequest { vote=1 Vote, last=2 LogId, is_transfer=3 bool, is_pre_vote=4 bool }
+     VoteReply { vote=1 Vote, is_granted=2 bool, last=3 LogId }
+     TransferLeaderRequest { vote=1 Vote, to=2 uint64, last=3 LogId }
+     TransferLeaderReply { refusal=1 string }
+     ReadIndexRequest { }
+     ReadIndexReply { index=1 uint64 }
+     ForwardRequest { id=1 uint64, commands=2 bytes, count=3 uint64 }
+     ForwardReply { id=1 uint64, outcome=2 ForwardReply.Outcome }
+     ForwardReply.Outcome { COMMITTED=0, NO_LEADER=1, TOO_MANY_REQUESTS=2, UNKNOWN=3 }
+     SnapshotRequest.Begin { vote=1 Vote, manifest=2 bytes }
+     SnapshotRequest.Chunk { file=1 uint32, offset=2 uint64, data=3 bytes }
+     SnapshotRequest.EndFile { file=1 uint32, crc32c=2 uint32 }
+     SnapshotRequest { begin=1 SnapshotRequest.Begin part, chunk=2 SnapshotRequest.Chunk part,
+                       end_file=3 SnapshotRequest.EndFile part }
+     SnapshotReply.Have { file=1 uint32, offset=2 uint64 }
+     SnapshotReply { have=1 SnapshotReply.Have result, installed=2 Vote result }
+     Remembered { boot=1 uint64, term=2 uint64, last=3 LogId }
+     HelloRequest { remembered=1 Remembered }
+     HelloReply { has=1 Remembered }
+     MembersRequest { }
+     MembersReply { cluster_id=1 uint64, members=2 repeated etcdserverpb.Member }",
+);
+
 #[test]
 fn etcd_and_health_types_are_exactly_those_of_upstream() {
     let compiled = descriptors();
@@ -296,18 +328,19 @@ fn etcd_and_health_services_are_exactly_those_of_upstream() {
 }
 
 #[test]
-fn log_format_keeps_every_field_it_ever_had() {
-    let (package, table) = LOG_FORMAT;
-    let compiled = types_of(&descriptors(), package);
-    for (name, expected) in parse(table) {
-        let fields = compiled
-            .get(&name)
-            .unwrap_or_else(|| panic!("{name} is gone"));
-        let missing: Vec<_> = expected.difference(fields).collect();
-        assert!(
-            missing.is_empty(),
-            "{name} lost {missing:?}, and now has {fields:?}"
-        );
+fn formats_of_log_and_peers_keep_every_field_they_ever_had() {
+    for (package, table) in [LOG_FORMAT, PEER_FORMAT] {
+        let compiled = types_of(&descriptors(), package);
+        for (name, expected) in parse(table) {
+            let fields = compiled
+                .get(&name)
+                .unwrap_or_else(|| panic!("{name} is gone"));
+            let missing: Vec<_> = expected.difference(fields).collect();
+            assert!(
+                missing.is_empty(),
+                "{name} lost {missing:?}, and now has {fields:?}"
+            );
+        }
     }
 }
 
@@ -316,7 +349,7 @@ fn no_package_goes_unchecked() {
     let expected: BTreeSet<&str> = TYPES
         .iter()
         .map(|(package, _)| *package)
-        .chain([LOG_FORMAT.0])
+        .chain([LOG_FORMAT.0, PEER_FORMAT.0])
         .collect();
     let compiled = descriptors();
     let packages: BTreeSet<&str> = compiled.file.iter().map(|file| file.package()).collect();
