@@ -541,7 +541,24 @@ fn normal(json: &str) -> String {
             from = at;
         }
     }
+    sort_members(&mut compact);
     compact
+}
+
+/// Members come by id, and ids are other ones with each start.
+fn sort_members(compact: &mut String) {
+    const LIST: &str = "\"members\":[";
+    if let Some(start) = compact.find(LIST).map(|at| at + LIST.len())
+        && let Some(end) = compact[start..].find(']').map(|len| start + len)
+    {
+        let mut members: Vec<_> = compact[start..end].split("},").collect();
+        members
+            .iter_mut()
+            .for_each(|one| *one = one.trim_end_matches('}'));
+        members.sort_unstable();
+        let sorted = members.join("},") + "}";
+        compact.replace_range(start..end, &sorted);
+    }
 }
 
 /// What of the headers is about content and not about the connection.
