@@ -166,7 +166,7 @@ pub struct Config {
     pub notes: Vec<Note>,
 }
 
-/// One stated amount of memory and its parts. The key index is not in it: it is as large as the keys need.
+/// One stated amount of memory and its parts; the index of keys comes first (`values`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBudget {
     /// The index of keys, and values as far as it leaves room.

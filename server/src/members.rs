@@ -30,7 +30,7 @@ pub async fn publish(
 
 /// The first members, if there are none.
 fn first(members: &Members, initial: Vec<Member>) -> Option<Change> {
-    let members = members.is_empty().then_some(initial)?;
+    let members = Some(initial).filter(|initial| members.is_empty() && !initial.is_empty())?;
     Some(Change::Bootstrap(Bootstrap { members }))
 }
 

@@ -95,7 +95,7 @@ pub enum StartError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            " (another etcd or holdfast may be running; choose another port with --listen-client-urls and --advertise-client-urls)"
+            " (another etcd or holdfast may be running; choose another port with --listen-client-urls and --advertise-client-urls, or for other members with --listen-peer-urls and --initial-advertise-peer-urls)"
         }
         _ => "",
     }
@@ -187,7 +187,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let mut founding = None;
     let data_dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref(), || {
         let found = if config.is_joining {
-            peers::join(&config)?
+            peers::join(&config, peers::JOIN_PATIENCE)?
         } else {
             bootstrap(&config)?
         };
@@ -198,7 +198,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     // A node that has data may not have applied yet who is a member.
     let founding = founding.or_else(|| {
         let found = if config.is_joining {
-            peers::join(&config)
+            // The others may be waiting for this one: one look is enough.
+            peers::join(&config, Duration::ZERO)
         } else {
             bootstrap(&config)
         };
@@ -423,8 +424,7 @@ fn start_node(
         on_members: Box::new(move |members| {
             // An old cluster has none in its table: what it was told at the start counts then.
             if !members.is_empty() {
-                peers.addresses.set(members.list());
-                peers.addresses.set_removed(members.removed());
+                peers.addresses.set(members.list(), members.removed());
             }
         }),
         term,

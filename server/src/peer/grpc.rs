@@ -89,11 +89,17 @@ impl Shared {
                 "its data folder was lost or copied back: {error}; remove that member and add it as a new one"
             )));
         }
-        // Remembered before it is relied on; not on this thread, which must not wait for a disk.
+        // Remembered before it is relied on; not on this thread, which must not wait for a disk. On a full one the
+        // cluster must go on all the same.
         let memory = self.memory.clone();
-        tokio::task::spawn_blocking(move || memory.save())
-            .await
-            .map_err(io::Error::other)??;
+        let saved = tokio::task::spawn_blocking(move || memory.save()).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(
+                peer = format!("{to:x}"),
+                %error,
+                "cannot write down what a peer has; if it loses its data now, this member may not notice"
+            );
+        }
         Ok((channel, connection))
     }
 }

@@ -27,11 +27,27 @@ use crate::exec::{Queue, Work};
 struct Of {
     /// How often it was started.
     boot: u64,
-    /// The newest term that it voted or followed in.
+    /// The newest term that it gave a vote in.
     term: u64,
     /// The newest entry that it acknowledged.
     last_term: u64,
     last_index: u64,
+}
+
+/// The file. Ids are in hexadecimal.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    /// Of the rest: a changed figure could have a sound member refused.
+    checksum: String,
+    members: BTreeMap<String, Of>,
+}
+
+fn sum(members: &BTreeMap<String, Of>) -> io::Result<String> {
+    Ok(format!(
+        "{:08x}",
+        crc32c::crc32c(&serde_json::to_vec(members)?)
+    ))
 }
 
 /// What is remembered of all others.
@@ -53,12 +69,20 @@ pub struct RolledBack(String);
 impl Memory {
     /// What was remembered at the last start, kept in a file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let others: BTreeMap<String, Of> = match fs::read(path) {
+        let stored: Stored = match fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::default(),
             Err(error) => return Err(error),
         };
-        let others = others
+        if !stored.members.is_empty() && stored.checksum != sum(&stored.members)? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its checksum does not match; without the file the node starts, and does not remember what other \
+                 members had: remove it if all of them are sound",
+            ));
+        }
+        let others = stored
+            .members
             .into_iter()
             .map(|(id, of)| Ok((u64::from_str_radix(&id, 16).map_err(io::Error::other)?, of)))
             .collect::<io::Result<_>>()?;
@@ -97,10 +121,8 @@ impl Memory {
     pub fn hello(&self, member: u64, has: &Remembered) -> Result<(), RolledBack> {
         let remembered = self.of(member);
         compare(&remembered, has)?;
-        self.change(member, |of| {
-            of.boot = of.boot.max(has.boot);
-            of.term = of.term.max(has.term);
-        });
+        // What it says of its term may not be on its disk yet; a vote that it gives is.
+        self.change(member, |of| of.boot = of.boot.max(has.boot));
         Ok(())
     }
 
@@ -145,7 +167,7 @@ impl Memory {
         if !self.is_changed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let others: BTreeMap<String, Of> = {
+        let members: BTreeMap<String, Of> = {
             let others = self.others.lock();
             others
                 .iter()
@@ -155,7 +177,8 @@ impl Memory {
         let written = (|| {
             let aside = path.with_extension("new");
             let mut file = File::create(&aside)?;
-            file.write_all(&serde_json::to_vec(&others)?)?;
+            let checksum = sum(&members)?;
+            file.write_all(&serde_json::to_vec(&Stored { checksum, members })?)?;
             file.sync_data()?;
             fs::rename(&aside, path)?;
             path.parent()
@@ -245,8 +268,13 @@ mod tests {
         let path = folder.path().join("peers.json");
         let memory = Memory::open(&path).unwrap();
         memory.hello(7, &has(3, 5, (5, 90))).unwrap();
+        memory.voted(7, 5);
         memory.acknowledged(7, 5, 100);
         memory.save().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("100", "900")).unwrap();
+        assert!(Memory::open(&path).is_err(), "a changed figure");
+        fs::write(&path, text).unwrap();
         let memory = Memory::open(&path).unwrap();
         assert_eq!(memory.of(7), has(3, 5, (5, 100)));
         assert_eq!(memory.of(8), Remembered::default());

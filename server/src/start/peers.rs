@@ -53,10 +53,10 @@ pub(crate) fn bootstrap(config: &Config) -> Result<Founding, StartError> {
 }
 
 /// How long a joining member looks for one that knows the cluster.
-const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ids of a cluster that knows this member already, asked of the others.
-pub(super) fn join(config: &Config) -> Result<Founding, StartError> {
+pub(super) fn join(config: &Config, patience: Duration) -> Result<Founding, StartError> {
     let others = config.initial_cluster.iter();
     let others: Vec<&String> = others
         .filter(|(name, _)| *name != config.name)
@@ -65,7 +65,7 @@ pub(super) fn join(config: &Config) -> Result<Founding, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let until = Instant::now() + JOIN_PATIENCE;
+    let until = Instant::now() + patience;
     let mut reason = "--initial-cluster names no other member".to_owned();
     while !others.is_empty() {
         for url in &others {
@@ -149,9 +149,12 @@ pub(super) fn peers(
         Beginning::Join
     } else if members.iter().any(|member| member.id == member_id) {
         Beginning::New(members.iter().map(|member| member.id).collect())
-    } else {
-        // The settings are of another start, and there is data.
+    } else if identity::cluster_id(&[member_id]) == cluster_id {
+        // The settings are of another start, and this member began alone.
         Beginning::New([member_id].into())
+    } else {
+        // It is of a larger cluster, whose leader has not reached it yet: never one of its own under that name.
+        Beginning::Join
     };
     let addresses = Arc::new(Addresses::new(members));
     let speaker = Speaker {
@@ -209,11 +212,13 @@ pub(super) fn publish(
 ) {
     let (first, tried) = std::sync::mpsc::channel();
     let (node, own) = (node.clone(), own.clone());
-    // The settings may be of another start than the first.
-    let founders = if founders.iter().any(|founder| founder.id == own.id) {
-        founders
-    } else {
-        vec![own.clone()]
+    // The settings may be of another start than the first; then only one that began alone knows who began.
+    let is_founder = founders.iter().any(|founder| founder.id == own.id);
+    let began_alone = identity::cluster_id(&[own.id]) == node.header(0).cluster_id;
+    let founders = match (is_founder, began_alone) {
+        (true, _) => founders,
+        (false, true) => vec![own.clone()],
+        (false, false) => Vec::new(),
     };
     runtime.spawn(async move {
         loop {
