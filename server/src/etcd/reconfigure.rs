@@ -71,7 +71,7 @@ pub(super) fn is_learner_ready(
         return Err(error::MEMBER_NOT_FOUND);
     };
     // Of one that votes the command says what is wrong.
-    if seen.peers.is_empty() || !member.is_learner {
+    if !member.is_learner {
         return Ok(());
     }
     let leader_index = leader_index.ok_or(error::NOT_LEADER)?;
@@ -273,7 +273,12 @@ mod tests {
         assert_eq!(ready(&[at(2, u64::MAX)], 2, Some(u64::MAX)), Ok(()));
         assert_eq!(ready(&[at(7, 100)], 2, Some(100)), lags, "not connected");
         assert_eq!(ready(&[at(2, 90)], 2, None), Err(error::NOT_LEADER));
-        assert_eq!(ready(&[], 2, None), Ok(()), "nothing is known");
+        assert_eq!(
+            ready(&[], 2, None),
+            Err(error::NOT_LEADER),
+            "only the leader can tell"
+        );
+        assert_eq!(ready(&[], 2, Some(100)), lags, "it was never heard of");
         assert_eq!(ready(&[], 9, None), Err(error::MEMBER_NOT_FOUND));
         assert_eq!(ready(&[at(2, 0)], 1, None), Ok(()), "it votes already");
     }

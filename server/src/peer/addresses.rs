@@ -16,21 +16,22 @@ impl Addresses {
     /// Those of the first start.
     pub fn new(members: impl IntoIterator<Item = Member>) -> Self {
         let addresses = Self::default();
-        addresses.set(members);
+        addresses.set(members, []);
         addresses
     }
 
-    /// Forgets what it knew.
-    pub fn set(&self, members: impl IntoIterator<Item = Member>) {
-        *self.members.write() = members
-            .into_iter()
-            .map(|member| (member.id, member))
-            .collect();
-    }
-
-    /// Remembers those that were removed.
-    pub fn set_removed(&self, removed: impl IntoIterator<Item = u64>) {
-        *self.removed.write() = removed.into_iter().collect();
+    /// Those there are now, and the ids of those that were removed. Of these the addresses are kept: a removed member is
+    /// spoken to until raft has dropped it.
+    pub fn set(
+        &self,
+        members: impl IntoIterator<Item = Member>,
+        removed: impl IntoIterator<Item = u64>,
+    ) {
+        let removed: BTreeSet<u64> = removed.into_iter().collect();
+        let mut known = self.members.write();
+        known.retain(|id, _| removed.contains(id));
+        known.extend(members.into_iter().map(|member| (member.id, member)));
+        *self.removed.write() = removed;
     }
 
     /// Whether a member was removed.
@@ -48,11 +49,13 @@ impl Addresses {
 
     /// Everybody, by id.
     pub fn all(&self) -> Vec<Member> {
-        self.members.read().values().cloned().collect()
+        let members = self.members.read();
+        let there = members.values().filter(|one| !self.has_removed(one.id));
+        there.cloned().collect()
     }
 
     /// Whether a member is known.
     pub fn knows(&self, member: u64) -> bool {
-        self.members.read().contains_key(&member)
+        self.members.read().contains_key(&member) && !self.has_removed(member)
     }
 }

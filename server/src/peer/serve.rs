@@ -92,6 +92,19 @@ impl listen::Serve for PeerService {
 impl Answering {
     /// Who calls, if it may.
     fn admit<T>(&self, request: &Request<T>) -> Result<Arc<dyn Peer>, Status> {
+        self.admit_any(request, false)
+    }
+
+    /// As [`Answering::admit`], for what a leader that was removed says until another one leads.
+    fn admit_leader<T>(&self, request: &Request<T>) -> Result<Arc<dyn Peer>, Status> {
+        self.admit_any(request, true)
+    }
+
+    fn admit_any<T>(
+        &self,
+        request: &Request<T>,
+        may_be_removed: bool,
+    ) -> Result<Arc<dyn Peer>, Status> {
         let id = |name: &str| {
             let text = request.metadata().get(name)?.to_str().ok()?;
             u64::from_str_radix(text, 16).ok()
@@ -111,7 +124,7 @@ impl Answering {
                 "it means member {to:x}, and this is member {:x}",
                 self.member_id
             ))
-        } else if self.addresses.has_removed(from) {
+        } else if self.addresses.has_removed(from) && !may_be_removed {
             Some(format!("member {from:x} was removed from the cluster"))
         } else {
             None
@@ -192,7 +205,7 @@ impl Protocol for Answering {
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let local = self.admit(&request)?;
+        let local = self.admit_leader(&request)?;
         replies(local.append(requests(request)).await)
     }
 
@@ -212,7 +225,7 @@ impl Protocol for Answering {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderReply>, Status> {
-        let local = self.admit(&request)?;
+        let local = self.admit_leader(&request)?;
         let answer = local.transfer_leader(request.into_inner()).await;
         Ok(Response::new(answer.map_err(status)?))
     }

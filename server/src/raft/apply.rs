@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::Core;
 use crate::exec::{Queue, Work};
 use crate::logging::chain;
+use crate::node::CallError;
 
 type Done = oneshot::Sender<Result<(), io::Error>>;
 
@@ -147,8 +148,7 @@ impl ApplyWorker {
 
     /// Goes over to another state; on return it is durable and what everybody sees.
     ///
-    /// Commands of this member that are in it get no answer here: consensus gives up on their entries when it purges
-    /// them.
+    /// Commands of this member that are in it get no answer here, so nobody waits for one any more: they may be done.
     fn install(&mut self, source: Source) -> Result<(), StoreError> {
         match source {
             Source::Received(received) => {
@@ -166,6 +166,8 @@ impl ApplyWorker {
         self.compacted = -1;
         self.tell_sweep();
         self.is_warming = true;
+        let now = self.core.clock.now();
+        self.core.give_up(now, &CallError::LeaderChanged);
         Ok(())
     }
 

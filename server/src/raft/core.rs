@@ -56,6 +56,8 @@ pub struct Core {
     leader: AtomicU64,
     /// A leader without a quorum, or a follower that hears nothing from its leader.
     is_cut_off: AtomicBool,
+    /// Asked for each request, so kept beside the table.
+    is_learner: AtomicBool,
     /// When the leader was last heard from, in milliseconds.
     heard_ms: AtomicU64,
     applied_commands: AtomicU64,
@@ -112,6 +114,7 @@ impl Core {
             term: parts.term,
             leader: AtomicU64::new(0),
             is_cut_off: AtomicBool::new(false),
+            is_learner: AtomicBool::new(false),
             heard_ms: AtomicU64::new(0),
             applied_commands: AtomicU64::new(0),
             failure: watch::Sender::new(None),
@@ -135,10 +138,12 @@ impl Core {
 
     /// Whether the table of members says that this one only learns.
     pub(crate) fn is_learner(&self) -> bool {
-        let members = &self.reader.view().members;
-        members
-            .get(self.member_id)
-            .is_some_and(|member| member.is_learner)
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the table says.
+    pub(crate) fn set_learner(&self, is_learner: bool) {
+        self.is_learner.store(is_learner, Ordering::Relaxed);
     }
 
     /// Whether the node has ended or cannot go on.
@@ -334,6 +339,8 @@ impl Core {
         bulk.send();
         self.proposals.expire(now);
         self.reads.expire(now);
+        // A round for which nobody waits any more ends.
+        self.applied_waker.wake();
     }
 
     /// How many commands wait for an answer.

@@ -190,6 +190,8 @@ struct Driver<R: AsyncRuntime> {
     connections: Mutex<BTreeMap<u64, Duration>>,
     memory: Arc<Memory>,
     leader_changes: AtomicU64,
+    /// When a leader was last lost, until what was on its way to it has been given up.
+    leader_lost: Mutex<Option<Duration>>,
     stopping: AtomicBool,
 }
 
@@ -275,6 +277,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         connections: Mutex::default(),
         memory: options.memory,
         leader_changes: AtomicU64::new(0),
+        leader_lost: Mutex::default(),
         stopping: AtomicBool::new(false),
     });
     // Detached: each ends when the node stops.
@@ -296,8 +299,10 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     drop(R::spawn(look_after(driver.clone())));
 
     let clock = core.clock.clone();
-    let node = Node::new(core, driver);
+    let node = Node::new(core, driver.clone());
     wait_until_serving::<R>(&node, &*clock, is_alone).await?;
+    // A learner is one from its first answer on.
+    driver.note_learner(&driver.core.reader.view().members);
     if let Some(retention) = options.auto_compaction {
         drop(R::spawn(auto_compact::run(
             node.clone(),
@@ -388,7 +393,8 @@ fn config(cluster_id: u64, election: Duration, heartbeat: Duration) -> openraft:
         // election starts after 1.0 to 1.2 times the flag's value.
         election_timeout_min: election * 4 / 10,
         election_timeout_max: election * 6 / 10,
-        heartbeat_interval: millis(heartbeat),
+        // An answer must come within one interval, the way there and back and the follower's sync included.
+        heartbeat_interval: millis(heartbeat).max(election / 4),
         install_snapshot_timeout: 60_000,
         max_payload_entries: 4096,
         // By log bytes, here; openraft counts entries, and ours are batches.
@@ -437,16 +443,22 @@ async fn wait_until_serving<R: AsyncRuntime>(
 /// Keeps the shared figures current.
 async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     let mut metrics = driver.raft.server_metrics();
-    let mut leader = None;
+    let (mut leader, mut leadership) = (None, None);
     loop {
         {
             let now = metrics.borrow_watched();
-            driver.core.set_term(now.vote.leader_id.term);
+            let term = now.vote.leader_id.term;
+            driver.core.set_term(term);
             if now.current_leader.is_some() && now.current_leader != leader {
                 driver.leader_changes.fetch_add(1, Ordering::Relaxed);
             }
             leader = now.current_leader;
             driver.core.set_leader(leader);
+            let now_leading = leader.map(|leader| (leader, term));
+            if leadership.is_some() && leadership != now_leading {
+                *driver.leader_lost.lock() = Some(driver.core.clock.now());
+            }
+            leadership = now_leading;
         }
         if metrics.changed().await.is_err() {
             if !driver.stopping.load(Ordering::Acquire) {
@@ -463,11 +475,10 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     let mut asked: u64 = 0;
     let (mut told, mut ticks) = (None, 0);
-    let mut leadership = (driver.core.leader(), driver.core.clock.now());
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
         driver.core.expire();
-        driver.give_up(&mut leadership);
+        driver.give_up();
         driver.tell_members(&mut told);
         driver.note_connections();
         ticks = (ticks + 1) % REMEMBER;
@@ -510,13 +521,14 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 impl<R: AsyncRuntime> Driver<R> {
     /// Answers those whose commands were on their way when leadership was lost, once it is unlikely that they are
     /// applied: they may be all the same.
-    fn give_up(&self, (leader, since): &mut (Option<u64>, Duration)) {
+    fn give_up(&self) {
         let now = self.core.clock.now();
-        if self.core.leader() != *leader {
-            (*leader, *since) = (self.core.leader(), now);
-        } else if now >= *since + self.patience && *since > Duration::ZERO {
-            self.core.give_up(*since, &CallError::LeaderChanged);
-            *since = Duration::ZERO;
+        let lost = {
+            let mut lost = self.leader_lost.lock();
+            lost.take_if(|at| now >= *at + self.patience)
+        };
+        if let Some(at) = lost {
+            self.core.give_up(at, &CallError::LeaderChanged);
         }
         let (is_leader, silence) = {
             let receiver = self.raft.metrics();
@@ -559,7 +571,10 @@ impl<R: AsyncRuntime> Driver<R> {
         }
         *told = Some(members.version());
         (self.on_members)(&members);
-        if members.is_removed(self.core.member_id) && !self.core.is_leader() {
+        self.note_learner(&members);
+        // Until raft has dropped it, it may be needed for the very quorum that drops it; then the leader falls silent.
+        let is_dropped = !self.core.is_leader() && self.core.silence() > self.patience;
+        if members.is_removed(self.core.member_id) && is_dropped {
             self.core.stop_for(
                 "this member was removed from the cluster; its data folder is of no use any more. To have it join \
                  again, add it as a new member (etcdctl member add) and start it with an empty data folder and \
@@ -567,9 +582,15 @@ impl<R: AsyncRuntime> Driver<R> {
                     .to_owned(),
             );
         } else if members.is_removed(self.core.member_id) {
-            // First somebody else must lead; then it is looked at again.
+            // It is looked at again.
             *told = None;
         }
+    }
+
+    /// Whether this member may not vote, by the table.
+    fn note_learner(&self, members: &Members) {
+        let own = members.get(self.core.member_id);
+        self.core.set_learner(own.is_some_and(|own| own.is_learner));
     }
 
     /// Since when each peer answers this leader's heartbeats, and what it has acknowledged.

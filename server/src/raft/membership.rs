@@ -69,7 +69,7 @@ fn next(members: &Members, present: &Present, own: u64) -> Next {
         return Next::Vote(new);
     }
     // The leader drops the others first, and itself never: who leads next does it.
-    let gone = |id: &&u64| members.get(**id).is_none() && **id != own;
+    let gone = |id: &&u64| members.is_removed(**id) && **id != own;
     match present.members.iter().find(gone) {
         Some(&id) => Next::Drop(id),
         None => Next::Nothing,
@@ -80,6 +80,14 @@ fn next(members: &Members, present: &Present, own: u64) -> Next {
 pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
     while !core.is_stopping() {
         R::sleep(LOOK).await;
+        if is_stuck(&raft) {
+            // A leader before this one began a change and did not end it.
+            let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
+            if let Err(error) = raft.change_membership(nobody, false).await {
+                tracing::debug!(%error, "a change of raft's configuration was not ended");
+            }
+            continue;
+        }
         let Some(present) = present(&raft) else {
             continue;
         };
@@ -129,6 +137,17 @@ pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
             tracing::debug!(%error, "a change of raft's configuration was not made");
         }
     }
+}
+
+/// Whether this member leads with two sets of voters, both of them settled: whoever is to end that change is gone.
+fn is_stuck<R: AsyncRuntime>(raft: &RaftOf<R>) -> bool {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    let stored = &metrics.membership_config;
+    metrics.state == ServerState::Leader
+        && stored.membership().get_joint_config().len() > 1
+        && stored.log_id().as_ref().map(|id| id.index)
+            <= metrics.last_applied.as_ref().map(|id| id.index)
 }
 
 /// What there is, on a leader whose last change is done.
@@ -216,7 +235,11 @@ mod tests {
         assert_eq!(one(&table(&[1, 2], &[]), &near), Next::Vote([2].into()));
         assert_eq!(one(&table(&[1], &[2]), &near), Next::Nothing);
         let both = raft(&[1, 2], &[3], &[(2, 1_000)]);
-        assert_eq!(one(&table(&[1, 2], &[]), &both), Next::Drop(3));
+        assert_eq!(
+            one(&table(&[1, 2], &[]), &both),
+            Next::Nothing,
+            "nobody removed it"
+        );
         assert_eq!(
             one(&table(&[2], &[]), &raft(&[1, 2], &[], &[])),
             Next::Nothing
