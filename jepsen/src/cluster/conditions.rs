@@ -61,7 +61,7 @@ impl Conditions {
             rate: 300.0,
             clients: 3,
             timeout_ms: 3_000,
-            election_timeout_ms: 1_000,
+            election_timeout_ms: if is_holdfast(binary) { 700 } else { 1_000 },
             converge_ms: if is_holdfast(binary) { 5_000 } else { 15_000 },
             has_network: super::network::impossible().is_none(),
             flags: Vec::new(),

@@ -27,6 +27,13 @@ use crate::peer::{LinkError, Peer as Link, Transport};
 /// Opening a stream may take this long, whatever a heartbeat may.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A follower that is there and answers no request for so long, because its disk does not: its stream begins anew. Until
+/// then the leader's log is kept for it.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// After a snapshot that was not taken, nothing is done for so long: each try makes files.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(10);
+
 /// After a failure, the next try comes this much later.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -151,16 +158,27 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
                 .await
                 .map_err(|_| too_late())?
                 .map_err(link_error)?;
-            let results = answers.filter_map(move |answer| {
-                let result = match answer {
-                    Ok(reply) => wire::append_result(reply).map_err(rpc_error),
-                    Err(error) => Err(link_error(error)),
-                };
-                let is_told = match &result {
-                    Ok(Ok(matched)) => on_its_way.answered(matched),
-                    _ => true,
-                };
-                std::future::ready(is_told.then_some(result))
+            let results = stream::unfold(answers, move |mut answers| {
+                let on_its_way = on_its_way.clone();
+                async move {
+                    loop {
+                        let result = match R::timeout(SILENCE, answers.next()).await {
+                            Ok(answer) => match answer? {
+                                Ok(reply) => wire::append_result(reply).map_err(rpc_error),
+                                Err(error) => Err(link_error(error)),
+                            },
+                            Err(_) if on_its_way.is_empty() => continue,
+                            Err(_) => Err(too_late()),
+                        };
+                        let is_told = match &result {
+                            Ok(Ok(matched)) => on_its_way.answered(matched),
+                            _ => true,
+                        };
+                        if is_told {
+                            return Some((result, answers));
+                        }
+                    }
+                }
             });
             Ok(Box::pin(results) as BoxStream<'s, _>)
         })
@@ -220,12 +238,17 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer {
             Either::Left((Ok(None), _)) => {
                 Err(Unreachable::from_string("this leader is deposed".to_owned()).into())
             }
-            Either::Left((Err(error), _)) => {
+            Either::Left((Err(error), cancel)) => {
                 tracing::warn!(
                     member = format!("{:x}", self.to),
                     %error,
                     "the state was not sent to a member that is far behind; it is tried again"
                 );
+                if let Either::Right((closed, _)) =
+                    future::select(Box::pin(R::sleep(SNAPSHOT_PAUSE)), cancel).await
+                {
+                    return Err(StreamingError::Closed(closed));
+                }
                 Err(link_error::<R>(error).into())
             }
             Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),

@@ -24,6 +24,11 @@ impl OnItsWay {
         self.requests.lock().push_back((previous, last));
     }
 
+    /// Whether all are answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.lock().is_empty()
+    }
+
     /// The first of them is answered: the logs are the same up to an entry. Whether that may be told.
     pub(super) fn answered(&self, matched: &Option<RaftLogId>) -> bool {
         let mut requests = self.requests.lock();

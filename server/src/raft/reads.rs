@@ -181,8 +181,9 @@ async fn confirm<R: AsyncRuntime>(
     };
     std::future::poll_fn(|context| {
         core.applied_waker.register(context.waker());
-        // A node that stops applies nothing more: its rounds are answered by `Reads::close`.
-        if core.applied_index() >= index || core.reads.state.lock().closed.is_some() {
+        // A point may never come, if the leader that named it is gone: when nobody waits for the round any more, it must
+        // not hold up the next. Who was waiting is answered.
+        if core.applied_index() >= index || core.reads.is_round_over() {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -106,10 +106,9 @@ async fn attempt<R: AsyncRuntime>(
             let sending = Box::pin(chunks::<R>(sender, checkpoint.clone(), have));
             let ended = Box::pin(installed(&mut answers));
             match future::select(sending, ended).await {
-                Either::Left((sent, ended)) => {
-                    sent?;
-                    ended.await
-                }
+                Either::Left((Ok(()), ended)) => ended.await,
+                // A receiver that has left may have said why.
+                Either::Left((Err(error), ended)) => ended.now_or_never().unwrap_or(Err(error)),
                 // It knows better than what is still being sent.
                 Either::Right((ended, _)) => ended,
             }

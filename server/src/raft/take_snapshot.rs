@@ -20,6 +20,19 @@ use crate::peer::{LinkError, Requests};
 #[derive(Clone, Default)]
 pub(super) struct Incoming(Arc<Mutex<Option<Receiver>>>);
 
+impl Incoming {
+    /// Keeps what arrived, for the sender to go on when it is back; unless another stream is further by now.
+    fn keep(&self, receiver: Receiver) {
+        let mut kept = self.0.lock();
+        let at = |receiver: &Receiver| (receiver.have().file, receiver.have().offset);
+        if kept.as_ref().is_none_or(|other| {
+            other.manifest() != receiver.manifest() || at(other) < at(&receiver)
+        }) {
+            *kept = Some(receiver);
+        }
+    }
+}
+
 /// Takes what comes on one connection; says how far it is at the beginning, and when it is in force.
 pub(super) async fn take<R: AsyncRuntime>(
     raft: RaftOf<R>,
@@ -82,8 +95,7 @@ async fn take_all<R: AsyncRuntime>(
     let files = receiver.manifest().files.len();
     while receiver.have().file < files {
         let Some(part) = requests.next().await.and_then(|request| request.part) else {
-            // Kept: the sender goes on when it is back.
-            *incoming.0.lock() = Some(receiver);
+            incoming.keep(receiver);
             return Err(left());
         };
         let (back, taken) = blocking::<R, _>(move || {
@@ -99,10 +111,14 @@ async fn take_all<R: AsyncRuntime>(
         .await??;
         receiver = back;
         if let Err(error) = taken {
-            let error = refused(&error);
-            *incoming.0.lock() = Some(receiver);
-            // Worth another try: the sender asks how far it is, and goes on from there.
-            return Err(LinkError::Broken(error.to_string()));
+            return Err(match error {
+                // Worth another try: the sender asks how far it is, and goes on from there.
+                ReceiveError::Order { .. } | ReceiveError::Checksum { .. } => {
+                    incoming.keep(receiver);
+                    LinkError::Broken(chain(&error))
+                }
+                _ => refused(&error),
+            });
         }
     }
     let arrived = blocking::<R, _>(move || receiver.finish()).await??;
