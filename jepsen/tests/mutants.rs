@@ -151,7 +151,9 @@ fn run(binary: &Path, (package, _, filter): Catcher, mutant: Option<Mutant>) -> 
         .env("RUST_BACKTRACE", "0")
         // Whether a mutant is caught must not be a matter of luck.
         .env("FIRST_SEED", "0");
-    command.env_remove("HOLDFAST_MUTANT");
+    for name in ["HOLDFAST_MUTANT", "SEED", "SEEDS", "RUNS", "KEEP_GOING"] {
+        command.env_remove(name);
+    }
     command
         .stdin(Stdio::null())
         .stdout(output())
