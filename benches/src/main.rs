@@ -8,6 +8,7 @@
 )]
 
 mod args;
+mod catchup;
 mod compare;
 mod disk;
 mod echo;
@@ -34,6 +35,7 @@ usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench fdatasync [--folder DIR] [--seconds S]
        bench compare [--nodes 3] [--quick] [options]
        bench failover [--tries N] [options]
+       bench catchup [--mib N] [options]
        bench scale [--parts A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
@@ -72,6 +74,11 @@ failover: what a cluster of three does when its leader goes, holdfast beside etc
   --servers A,B,..    only these: holdfast, etcd
   --holdfast PATH  --folder DIR  --json FILE  --markdown FILE   as above
 
+catchup: a fourth member joins a cluster of three that has much data and takes puts, holdfast beside etcd; prints a table
+  --mib N             values of 4 KiB in the cluster before it joins (1024)
+  --seconds S         how long puts go on, and it must have caught up (90)
+  --servers A,B,..  --holdfast PATH  --folder DIR  --json FILE  --markdown FILE   as above
+
 scale: size and time, on a fresh server for each part; prints JSON, and draws what goes on over time
   --parts A,B,..      count       counting 1,000,000 keys
                       hash        HashKV of 500,000 keys, alone and beside writes
@@ -102,6 +109,9 @@ fn main() -> ExitCode {
             .and_then(|args| compare::main(&args)),
         "failover" => {
             Args::parse(words, failover::OPTIONS, &[]).and_then(|args| failover::main(&args))
+        }
+        "catchup" => {
+            Args::parse(words, catchup::OPTIONS, &[]).and_then(|args| catchup::main(&args))
         }
         "scale" => Args::parse(words, scale::OPTIONS, &[]).and_then(|args| scale::main(&args)),
         guard::COMMAND => guard::become_program(&words),

@@ -1,11 +1,14 @@
 //! Three members on this machine, each a server with ports and a folder of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use proto::etcd::etcdserverpb::{StatusRequest, StatusResponse};
+use prost::Message;
+use proto::etcd::etcdserverpb::{
+    MemberAddRequest, MemberAddResponse, StatusRequest, StatusResponse,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::compare::server::{Kind, PATIENCE, Server};
@@ -18,10 +21,19 @@ pub(crate) const MEMBERS: usize = 3;
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How long a member may take to tell its status.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long any other call may take.
+const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A cluster on fresh data; all its members are killed when it is dropped.
 pub(crate) struct Cluster {
+    kind: Kind,
+    binary: PathBuf,
+    folder: PathBuf,
+    /// Flags of every member.
+    flags: Vec<String>,
+    /// Where each is found by the others.
+    peers: Vec<SocketAddr>,
     members: Vec<Server>,
     runtime: Runtime,
 }
@@ -35,30 +47,90 @@ struct Opinion {
 }
 
 impl Cluster {
-    /// Starts all members, and waits until they agree on a leader and answer.
-    pub(crate) fn start(kind: Kind, binary: &Path, folder: &Path) -> Result<Cluster> {
+    /// Starts all members with these flags, and waits until they agree on a leader and answer.
+    pub(crate) fn start(
+        kind: Kind,
+        binary: &Path,
+        folder: &Path,
+        flags: &[String],
+    ) -> Result<Cluster> {
         let listeners = listeners(2 * MEMBERS)?;
         let addresses = listeners.iter().map(TcpListener::local_addr);
         let addresses = addresses.collect::<std::io::Result<Vec<_>>>()?;
         drop(listeners);
         let (clients, peers) = addresses.split_at(MEMBERS);
         let all = initial_cluster(peers);
-        let members = clients.iter().zip(peers).enumerate();
-        let members = members.map(|(number, (client, peer))| {
-            let arguments = vec![
-                format!("--name={}", name(number)),
-                format!("--initial-advertise-peer-urls=http://{peer}"),
-                format!("--initial-cluster={all}"),
-            ];
-            let folder = folder.join(name(number));
-            Server::spawn(kind, binary, &folder, [*client, *peer], arguments)
-        });
         let mut cluster = Cluster {
-            members: members.collect::<Result<_>>()?,
+            kind,
+            binary: binary.to_owned(),
+            folder: folder.to_owned(),
+            flags: flags.to_vec(),
+            peers: peers.to_vec(),
+            members: Vec::new(),
             runtime: Builder::new_current_thread().enable_all().build()?,
         };
+        for (client, peer) in clients.iter().zip(peers) {
+            cluster.spawn([*client, *peer], vec![format!("--initial-cluster={all}")])?;
+        }
         cluster.wait_until_healthy()?;
         Ok(cluster)
+    }
+
+    /// Starts the next member.
+    fn spawn(&mut self, [client, peer]: [SocketAddr; 2], more: Vec<String>) -> Result<()> {
+        let name = name(self.members.len());
+        let mut arguments = vec![
+            format!("--name={name}"),
+            format!("--initial-advertise-peer-urls=http://{peer}"),
+        ];
+        arguments.extend(more);
+        arguments.extend_from_slice(&self.flags);
+        let folder = self.folder.join(name);
+        let member = Server::spawn(self.kind, &self.binary, &folder, [client, peer], arguments)?;
+        self.members.push(member);
+        Ok(())
+    }
+
+    /// Adds a learner, starts it, and does not wait for it; answers its id.
+    pub(crate) fn grow(&mut self) -> Result<u64> {
+        let listeners = listeners(2)?;
+        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = addresses.collect::<std::io::Result<Vec<_>>>()?;
+        drop(listeners);
+        let [client, peer] = [addresses[0], addresses[1]];
+        let request = MemberAddRequest {
+            peer_ur_ls: vec![format!("http://{peer}")],
+            is_learner: true,
+        };
+        let path = "/etcdserverpb.Cluster/MemberAdd";
+        let added: MemberAddResponse = self.call(0, path, &request)?;
+        let id = added.member.context("an answer without the member")?.id;
+        self.peers.push(peer);
+        let more = vec![
+            format!("--initial-cluster={}", initial_cluster(&self.peers)),
+            "--initial-cluster-state=existing".to_owned(),
+        ];
+        self.spawn([client, peer], more)?;
+        Ok(id)
+    }
+
+    /// One call to a member, on a connection of its own.
+    pub(crate) fn call<T: Message + Default>(
+        &self,
+        member: usize,
+        path: &str,
+        request: &impl Message,
+    ) -> Result<T> {
+        let endpoint = self.members[member].endpoint();
+        self.runtime.block_on(async {
+            let call = async {
+                let method = Method::new(endpoint, path)?;
+                wire::connect(endpoint).await?.fetch(&method, request).await
+            };
+            tokio::time::timeout(CALL_PATIENCE, call)
+                .await
+                .with_context(|| format!("no answer to {path}"))?
+        })
     }
 
     /// A member, by its number.

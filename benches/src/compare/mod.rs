@@ -346,7 +346,7 @@ fn run_on_cluster(
     binary: &Path,
     folder: &Path,
 ) -> Result<Run> {
-    let mut cluster = Cluster::start(kind, binary, folder)?;
+    let mut cluster = Cluster::start(kind, binary, folder, &[])?;
     let leader = cluster.wait_until_healthy()?;
     let endpoints = asked(work, cluster.endpoints(leader));
     let load = load::run(&scope.plan(work, endpoints, cluster.pids()));

@@ -112,7 +112,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     for name in events {
         for (kind, binary) in &servers {
             let path = folder.path.join("cluster");
-            let mut cluster = Cluster::start(*kind, binary, &path)?;
+            let mut cluster = Cluster::start(*kind, binary, &path, &[])?;
             let found = match Event::ALL.into_iter().find(|event| event.name() == name) {
                 Some(event) => fail_over(&mut cluster, *kind, event, tries, &mut all),
                 None => rest(&mut cluster, *kind).map(|rested| idle.push(rested)),

@@ -1,6 +1,7 @@
 //! One closed-loop run against one server: what to do, how long, and what it cost.
 
 pub(crate) mod drive;
+pub(crate) mod flow;
 pub(crate) mod unary;
 mod watch;
 

@@ -1,7 +1,6 @@
 //! Size and time: much data with little memory, long answers, churn, hours of writes; each part on a fresh server.
 
 mod control;
-mod flow;
 mod parts;
 mod plot;
 

@@ -8,11 +8,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::control::Control;
-use super::flow::{self, Flow, Flowed, Make};
 use super::plot::{self, Curve};
 use super::{Settings, ensure_keys, folder_bytes};
 use crate::compare::server::Server;
 use crate::histogram::Histogram;
+use crate::load::flow::{self, Flow, Flowed, Make};
 use crate::load::unary::{self, PUT, RANGE};
 use crate::load::{Plan, Work};
 use crate::process::Usage;
