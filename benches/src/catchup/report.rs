@@ -53,7 +53,8 @@ impl Report {
     fn table(&self) -> Table {
         let mut table = Table::new(&["what", "unit", "holdfast", "etcd", "must", "met"]);
         type Of = fn(&Caught) -> f64;
-        let rows: [(&str, &str, Of, Option<(String, fn(f64) -> bool)>); 6] = [
+        type Goal = (String, fn(f64) -> bool);
+        let rows: [(&str, &str, Of, Option<Goal>); 6] = [
             (
                 "caught up after",
                 "s",

@@ -99,7 +99,7 @@ impl Cluster {
         drop(listeners);
         let [client, peer] = [addresses[0], addresses[1]];
         let request = MemberAddRequest {
-            peer_ur_ls: vec![format!("http://{peer}")],
+            peer_urls: vec![format!("http://{peer}")],
             is_learner: true,
         };
         let path = "/etcdserverpb.Cluster/MemberAdd";
