@@ -84,7 +84,8 @@ impl Nemesis {
         Ok(Struck {
             begin,
             end,
-            happened: told.iter().all(|&count| count > 0),
+            // A follower of Holdfast never asks for it; that the library is in its process was looked at.
+            happened: told.iter().any(|&count| count > 0),
             proof: format!(
                 "times that each was told a wrong time: {}; off by {}",
                 counts.join(", "),
