@@ -32,7 +32,10 @@ struct Item {
 fn plan(kinds: &[&'static Kind], minutes: u64) -> Vec<Item> {
     let budget = minutes * 60;
     // As many runs as there are workloads at least; more when there is time, so that faults meet other workloads.
-    let per_run = kinds.len().div_ceil(KINDS.len()).max(1);
+    let per_run = match kinds.len() {
+        few if few < KINDS.len() => few,
+        many => many.div_ceil(KINDS.len()),
+    };
     let seconds = (FAULT_TENTHS * per_run as u64 / 10 + 2).max(SHORTEST_S);
     let rounds = (budget / ((seconds + OVERHEAD_S) * KINDS.len() as u64)).max(1);
     let seconds = (budget / (rounds * KINDS.len() as u64))
@@ -42,7 +45,12 @@ fn plan(kinds: &[&'static Kind], minutes: u64) -> Vec<Item> {
     for round in 0..rounds {
         for (place, (workload, _)) in KINDS.iter().enumerate() {
             let turn = place + usize::try_from(round).unwrap_or(0);
-            let faults = kinds.iter().skip(turn % KINDS.len()).step_by(KINDS.len());
+            // A run without any would tell little: few kinds are met by every workload.
+            let (first, step) = match kinds.len() < KINDS.len() {
+                true => (0, 1),
+                false => (turn % KINDS.len(), KINDS.len()),
+            };
+            let faults = kinds.iter().skip(first).step_by(step);
             items.push(Item {
                 workload,
                 faults: faults.map(|kind| kind.name).collect(),
@@ -223,6 +231,14 @@ mod tests {
             let time: u64 = items.iter().map(|item| item.seconds + OVERHEAD_S).sum();
             assert!(time <= minutes * 60 + 10, "{time} s in {minutes} min");
         }
+    }
+
+    #[test]
+    fn few_faults_are_met_by_every_workload() {
+        let kinds: Vec<&Kind> = fault::KINDS.iter().take(2).collect();
+        let items = plan(&kinds, 3);
+        assert!(items.iter().all(|item| item.faults.len() == 2), "{items:?}");
+        assert!(plan(&[], 3).iter().all(|item| item.faults.is_empty()));
     }
 
     #[test]
