@@ -285,6 +285,9 @@ const PEER_FORMAT: (&str, &str) = (
      TransferLeaderReply { refusal=1 string }
      ReadIndexRequest { }
      ReadIndexReply { index=1 uint64 }
+     HealthRequest { }
+     HealthReply.Seen { id=1 uint64, is_connected=2 bool, connected_for_ms=3 uint64, matched_index=4 uint64 }
+     HealthReply { last_index=1 uint64, peers=2 repeated HealthReply.Seen }
      ForwardRequest { id=1 uint64, commands=2 bytes, count=3 uint64 }
      ForwardReply { id=1 uint64, outcome=2 ForwardReply.Outcome }
      ForwardReply.Outcome { COMMITTED=0, NO_LEADER=1, TOO_MANY_REQUESTS=2, UNKNOWN=3 }

@@ -169,13 +169,24 @@ pub struct PeerStatus {
     pub matched_index: u64,
 }
 
+/// The cluster as its leader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenByLeader {
+    /// Who leads.
+    pub leader: u64,
+    /// Its newest entry.
+    pub last_index: u64,
+    /// The others; empty means that nothing is known of them.
+    pub peers: Vec<PeerStatus>,
+}
+
 /// What a node asks of consensus, whatever runtime that is on.
 pub(crate) trait Control: Send + Sync {
     fn status(&self) -> NodeStatus;
 
-    /// The other members; empty means that nothing is known of them.
-    fn peers(&self) -> Vec<PeerStatus> {
-        Vec::new()
+    /// How the leader sees the cluster; nothing is known of a node on its own.
+    fn seen_by_leader(&self) -> BoxFuture<Result<SeenByLeader, CallError>> {
+        Box::pin(std::future::ready(Ok(SeenByLeader::default())))
     }
 
     fn shutdown(&self) -> BoxFuture<()>;
@@ -339,9 +350,9 @@ impl Node {
         self.inner.control.move_leader(to).await
     }
 
-    /// The other members; empty means that nothing is known of them.
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        self.inner.control.peers()
+    /// How the leader, whoever it is, sees the cluster now.
+    pub async fn seen_by_leader(&self) -> Result<SeenByLeader, CallError> {
+        self.inner.control.seen_by_leader().await
     }
 
     /// Milliseconds since 1970, by this node's clock.

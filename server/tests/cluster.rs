@@ -350,7 +350,10 @@ async fn members_come_and_go_with_the_real_etcdctl() {
     let list = client.list("key-49", serializable()).await.unwrap();
     assert_eq!(list.kvs.len(), 1, "it has what was written before it came");
 
-    insist(&endpoint, &["member", "promote", &id]);
+    // Asked of one that does not lead: the leader says how far the learner is.
+    let follower = (leader + 1) % NAMES.len();
+    let follower = cluster.node(follower).endpoint.clone();
+    insist(&follower, &["member", "promote", &id]);
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = client.put("from-d", "value").await {
         assert!(Instant::now() < deadline, "{error}");
@@ -381,6 +384,49 @@ async fn members_come_and_go_with_the_real_etcdctl() {
     let again = cluster.launch(leader);
     let (code, _) = again.wait();
     assert_eq!(code, Some(1));
+}
+
+/// Down to one member: of two, the one that stays needs the other for the very change that drops it.
+async fn shrink(goes_the_leader: bool) {
+    let mut cluster = Cluster::start_with("700");
+    cluster.put(0, "key", "value").await;
+    for left in [2, 1] {
+        let leader = cluster.leader().await;
+        let follower =
+            (0..NAMES.len()).find(|&place| place != leader && cluster.nodes[place].is_some());
+        let follower = follower.unwrap();
+        let (goes, stays) = match goes_the_leader {
+            true => (leader, follower),
+            false => (follower, leader),
+        };
+        let status = cluster.status(goes).await;
+        let id = format!("{:x}", status.header.unwrap().member_id);
+        let endpoint = cluster.node(stays).endpoint.clone();
+        insist(&endpoint, &["member", "remove", &id]);
+        let (code, log) = cluster.nodes[goes].take().unwrap().wait();
+        let log = log.join("\n");
+        assert_eq!(code, Some(1), "{log}");
+        assert!(
+            log.contains("this member was removed from the cluster"),
+            "{log}"
+        );
+        cluster.put(stays, "left", &left.to_string()).await;
+        let list = insist(&endpoint, &["member", "list"]);
+        assert_eq!(list.lines().count(), left, "{list}");
+    }
+    let last = cluster.leader().await;
+    let found = cluster.client(last).await.get("key").await.unwrap();
+    assert!(found.is_some());
+}
+
+#[tokio::test]
+async fn followers_are_removed_until_one_member_is_left() {
+    shrink(false).await;
+}
+
+#[tokio::test]
+async fn leaders_are_removed_until_one_member_is_left() {
+    shrink(true).await;
 }
 
 #[tokio::test]

@@ -45,7 +45,9 @@ pub(super) async fn member_add(
     peer_urls.sort_unstable();
     let is_learner = request.is_learner;
     if service.options.is_reconfig_strict {
-        service.judge(|seen| reconfigure::may_add(seen, is_learner))?;
+        service
+            .judge(|seen| reconfigure::may_add(seen, is_learner))
+            .await?;
     }
     let seconds = i64::try_from(service.node.wall_ms() / 1000).unwrap_or(i64::MAX);
     let member = Member {
@@ -75,7 +77,9 @@ pub(super) async fn member_remove(
 ) -> Result<Outcome, Status> {
     let id = request.id;
     if service.options.is_reconfig_strict {
-        service.judge(|seen| reconfigure::may_remove(seen, id))?;
+        service
+            .judge(|seen| reconfigure::may_remove(seen, id))
+            .await?;
     }
     let remove = Change::Remove(Remove { id });
     let answer = MemberRemoveResponse {
@@ -102,22 +106,21 @@ pub(super) async fn member_update(
     Ok(Outcome::of_message(&answer))
 }
 
-/// Answers `MemberPromote`. Only the leader knows how far a learner is.
+/// Answers `MemberPromote`. The leader says how far the learner is.
 pub(super) async fn member_promote(
     service: &Service,
     context: &Context,
     request: MemberPromoteRequest,
 ) -> Result<Outcome, Status> {
     let id = request.id;
-    let status = service.node.status();
-    let leader_index = status.is_leader.then_some(status.last_index);
-    service.judge(|seen| {
-        reconfigure::is_learner_ready(seen, id, leader_index)?;
+    let judged = service.judge(|seen| {
+        reconfigure::is_learner_ready(seen, id)?;
         if service.options.is_reconfig_strict {
             reconfigure::may_promote(seen)?;
         }
         Ok(())
-    })?;
+    });
+    judged.await?;
     let promote = Change::Promote(Promote { id });
     let answer = MemberPromoteResponse {
         members: service.change_members(context, promote).await?,
@@ -145,22 +148,23 @@ impl Service {
         members.list()
     }
 
-    /// Judges a change of members by what is seen of the cluster now.
-    fn judge(
+    /// Judges a change of members by what the leader sees of the cluster now: who is asked may be one that others cannot
+    /// reach, and knows nothing of them.
+    async fn judge(
         &self,
         may_change: impl FnOnce(&Seen<'_>) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let (view, peers) = (self.node.reader().view(), self.node.peers());
+        let cluster = self.node.seen_by_leader().await?;
+        let view = self.node.reader().view();
         let seen = Seen {
             members: &view.members,
-            own: self.options.member.id,
-            peers: &peers,
+            cluster: &cluster,
         };
         may_change(&seen).inspect_err(|refusal| {
             tracing::warn!(
                 reason = refusal.text(),
                 members = ?view.members.list(),
-                ?peers,
+                ?cluster,
                 "refused a change of members"
             );
         })

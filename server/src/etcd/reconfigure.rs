@@ -8,18 +8,15 @@ use std::time::Duration;
 use store::Members;
 
 use super::error::{self, Status};
-use crate::node::PeerStatus;
+use crate::node::{PeerStatus, SeenByLeader};
 
 /// How long a connection must have lasted to be trusted.
 const HEALTHY: Duration = Duration::from_secs(5);
 
-/// The cluster as this member sees it.
+/// The table of members, and the cluster as its leader sees it.
 pub(super) struct Seen<'a> {
     pub(super) members: &'a Members,
-    /// This member.
-    pub(super) own: u64,
-    /// The others; empty if nothing is known of them.
-    pub(super) peers: &'a [PeerStatus],
+    pub(super) cluster: &'a SeenByLeader,
 }
 
 /// Whether a member may be added. A new voter counts as one that is down.
@@ -32,7 +29,7 @@ pub(super) fn may_add(seen: &Seen<'_>, is_learner: bool) -> Result<(), Status> {
     if !is_learner && started(seen.members, None) < quorum(voters + 1) {
         return Err(error::NOT_ENOUGH_STARTED);
     }
-    if !seen.peers.is_empty() && voters > 1 && connected(seen) < quorum(voters + 1) {
+    if !seen.cluster.peers.is_empty() && voters > 1 && connected(seen) < quorum(voters + 1) {
         return Err(error::UNHEALTHY);
     }
     Ok(())
@@ -50,7 +47,9 @@ pub(super) fn may_remove(seen: &Seen<'_>, id: u64) -> Result<(), Status> {
     }
     // One that is down is no part of the quorum that works.
     let is_connected = |peer: &PeerStatus| peer.id == id && peer.is_connected;
-    if seen.peers.is_empty() || id != seen.own && !seen.peers.iter().any(is_connected) {
+    if seen.cluster.peers.is_empty()
+        || id != seen.cluster.leader && !seen.cluster.peers.iter().any(is_connected)
+    {
         return Ok(());
     }
     // As etcd counts: the others that are connected are more than half of them, and one more.
@@ -60,13 +59,8 @@ pub(super) fn may_remove(seen: &Seen<'_>, id: u64) -> Result<(), Status> {
     Ok(())
 }
 
-/// Whether a learner may vote: it must have nearly all that the leader has. `leader_index` is the leader's newest
-/// entry, if this member leads.
-pub(super) fn is_learner_ready(
-    seen: &Seen<'_>,
-    id: u64,
-    leader_index: Option<u64>,
-) -> Result<(), Status> {
+/// Whether a learner may vote: it must have nearly all that the leader has.
+pub(super) fn is_learner_ready(seen: &Seen<'_>, id: u64) -> Result<(), Status> {
     let Some(member) = seen.members.get(id) else {
         return Err(error::MEMBER_NOT_FOUND);
     };
@@ -74,11 +68,10 @@ pub(super) fn is_learner_ready(
     if !member.is_learner {
         return Ok(());
     }
-    let leader_index = leader_index.ok_or(error::NOT_LEADER)?;
-    let peer = seen.peers.iter().find(|peer| peer.id == id);
+    let peer = seen.cluster.peers.iter().find(|peer| peer.id == id);
     let matched = peer.map_or(0, |peer| peer.matched_index);
     // At least nine tenths.
-    if u128::from(matched) * 10 < u128::from(leader_index) * 9 {
+    if u128::from(matched) * 10 < u128::from(seen.cluster.last_index) * 9 {
         return Err(error::LEARNER_NOT_READY);
     }
     Ok(())
@@ -99,14 +92,14 @@ fn started(members: &Members, except: Option<u64>) -> usize {
     others.filter(|member| !member.name.is_empty()).count()
 }
 
-/// Voters that this one has been connected to for a while, and itself.
+/// Voters that the leader has been connected to for a while, and itself.
 fn connected(seen: &Seen<'_>) -> usize {
     let is_healthy = |peer: &&PeerStatus| peer.is_connected && peer.connected_for > HEALTHY;
-    let healthy = seen.peers.iter().filter(is_healthy);
+    let healthy = seen.cluster.peers.iter().filter(is_healthy);
     let healthy: Vec<u64> = healthy.map(|peer| peer.id).collect();
     let voters = seen.members.voters();
     voters
-        .filter(|member| member.id == seen.own || healthy.contains(&member.id))
+        .filter(|member| member.id == seen.cluster.leader || healthy.contains(&member.id))
         .count()
 }
 
@@ -120,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Started voters as `V`, others as `v`, learners as `L`; numbered from 1, and 1 is this member.
+    /// Started voters as `V`, others as `v`, learners as `L`; numbered from 1, and 1 leads.
     fn members(kinds: &str) -> Members {
         let kinds = kinds.chars().zip(1..);
         kinds
@@ -149,8 +142,11 @@ mod tests {
     fn judge<T>(kinds: &str, seconds: &[i64], judge: impl FnOnce(&Seen<'_>) -> T) -> T {
         judge(&Seen {
             members: &members(kinds),
-            own: 1,
-            peers: &peers(seconds),
+            cluster: &SeenByLeader {
+                leader: 1,
+                last_index: 0,
+                peers: peers(seconds),
+            },
         })
     }
 
@@ -254,13 +250,17 @@ mod tests {
 
     #[test]
     fn a_learner_is_ready_with_nine_tenths_of_what_the_leader_has() {
-        let ready = |peers: &[PeerStatus], id, leader_index| {
+        let ready = |peers: &[PeerStatus], id, last_index| {
+            let cluster = SeenByLeader {
+                leader: 1,
+                last_index,
+                peers: peers.to_vec(),
+            };
             let seen = Seen {
                 members: &members("VL"),
-                own: 1,
-                peers,
+                cluster: &cluster,
             };
-            is_learner_ready(&seen, id, leader_index)
+            is_learner_ready(&seen, id)
         };
         let at = |id, matched_index| PeerStatus {
             id,
@@ -268,18 +268,12 @@ mod tests {
             ..PeerStatus::default()
         };
         let lags = Err(error::LEARNER_NOT_READY);
-        assert_eq!(ready(&[at(2, 90)], 2, Some(100)), Ok(()));
-        assert_eq!(ready(&[at(2, 89)], 2, Some(100)), lags);
-        assert_eq!(ready(&[at(2, u64::MAX)], 2, Some(u64::MAX)), Ok(()));
-        assert_eq!(ready(&[at(7, 100)], 2, Some(100)), lags, "not connected");
-        assert_eq!(ready(&[at(2, 90)], 2, None), Err(error::NOT_LEADER));
-        assert_eq!(
-            ready(&[], 2, None),
-            Err(error::NOT_LEADER),
-            "only the leader can tell"
-        );
-        assert_eq!(ready(&[], 2, Some(100)), lags, "it was never heard of");
-        assert_eq!(ready(&[], 9, None), Err(error::MEMBER_NOT_FOUND));
-        assert_eq!(ready(&[at(2, 0)], 1, None), Ok(()), "it votes already");
+        assert_eq!(ready(&[at(2, 90)], 2, 100), Ok(()));
+        assert_eq!(ready(&[at(2, 89)], 2, 100), lags);
+        assert_eq!(ready(&[at(2, u64::MAX)], 2, u64::MAX), Ok(()));
+        assert_eq!(ready(&[at(7, 100)], 2, 100), lags, "not connected");
+        assert_eq!(ready(&[], 2, 100), lags, "it was never heard of");
+        assert_eq!(ready(&[], 9, 100), Err(error::MEMBER_NOT_FOUND));
+        assert_eq!(ready(&[at(2, 0)], 1, 100), Ok(()), "it votes already");
     }
 }

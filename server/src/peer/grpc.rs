@@ -12,9 +12,10 @@ use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use proto::peer::peer_client::PeerClient;
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
-    MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
-    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
+    HelloReply, HelloRequest, MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest,
+    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
+    VoteRequest,
 };
 use tokio::sync::watch;
 use tonic::metadata::AsciiMetadataValue;
@@ -273,6 +274,12 @@ impl Peer for Link {
     ) -> BoxFuture<Result<ReadIndexReply, LinkError>> {
         self.call(request, |mut client, request| async move {
             client.read_index(request).await
+        })
+    }
+
+    fn health(&self, request: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
+        self.call(request, |mut client, request| async move {
+            client.health(request).await
         })
     }
 

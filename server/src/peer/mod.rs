@@ -17,9 +17,9 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::Stream;
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
-    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
-    TransferLeaderRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
+    HelloReply, HelloRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
+    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
 
 use crate::node::BoxFuture;
@@ -67,6 +67,12 @@ pub trait Peer: Send + Sync + 'static {
     /// Asks the leader how far a linearizable read must see.
     fn read_index(&self, request: ReadIndexRequest)
     -> BoxFuture<Result<ReadIndexReply, LinkError>>;
+
+    /// Asks the leader how it sees the others.
+    fn health(&self, _: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
+        let refusal = "this is not known here".to_owned();
+        Box::pin(std::future::ready(Err(LinkError::Refused(refusal))))
+    }
 
     /// Hands commands to the leader.
     fn forward(
@@ -136,6 +142,10 @@ impl Peer for Nobody {
     }
 
     fn read_index(&self, _: ReadIndexRequest) -> BoxFuture<Result<ReadIndexReply, LinkError>> {
+        self.answer()
+    }
+
+    fn health(&self, _: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
         self.answer()
     }
 

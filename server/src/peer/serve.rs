@@ -14,9 +14,10 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use proto::peer::peer_server::{Peer as Protocol, PeerServer};
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
-    MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
-    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
+    HelloReply, HelloRequest, MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest,
+    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
+    VoteRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -236,6 +237,15 @@ impl Protocol for Answering {
     ) -> Result<Response<ReadIndexReply>, Status> {
         let local = self.admit_member(&request)?;
         let answer = local.read_index(request.into_inner()).await;
+        Ok(Response::new(answer.map_err(status)?))
+    }
+
+    async fn health(
+        &self,
+        request: Request<HealthRequest>,
+    ) -> Result<Response<HealthReply>, Status> {
+        let local = self.admit_member(&request)?;
+        let answer = local.health(request.into_inner()).await;
         Ok(Response::new(answer.map_err(status)?))
     }
 

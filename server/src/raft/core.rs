@@ -13,6 +13,7 @@ use store::mutant::{self, Mutant};
 use store::{Answer, Answered, LogId, Reader, StateEngine, StoredMembership};
 use tokio::sync::watch;
 
+use super::health::Connections;
 use super::holds::Holds;
 use super::proposer::{Proposals, Waiter};
 use super::reads::Reads;
@@ -58,6 +59,8 @@ pub struct Core {
     is_cut_off: AtomicBool,
     /// Asked for each request, so kept beside the table.
     is_learner: AtomicBool,
+    /// While this member leads.
+    pub(super) connections: Connections,
     /// When the leader was last heard from, in milliseconds.
     heard_ms: AtomicU64,
     applied_commands: AtomicU64,
@@ -115,6 +118,7 @@ impl Core {
             leader: AtomicU64::new(0),
             is_cut_off: AtomicBool::new(false),
             is_learner: AtomicBool::new(false),
+            connections: Connections::default(),
             heard_ms: AtomicU64::new(0),
             applied_commands: AtomicU64::new(0),
             failure: watch::Sender::new(None),

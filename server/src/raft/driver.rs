@@ -1,6 +1,6 @@
 //! Starts a node's consensus, keeps its log short, and stops it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,14 +22,14 @@ use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
 use super::take_snapshot::Incoming;
-use super::{Core, RaftOf, agreement, membership, proposer, reads};
+use super::{Core, RaftOf, agreement, health, membership, proposer, reads};
 use crate::admission::Admission;
 use crate::auto_compact::{self, Retention};
 use crate::databases::Databases;
 use crate::disk_space::Level;
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
-use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus, PeerStatus};
+use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus, SeenByLeader};
 use crate::peer::memory::{Memory, MemoryWorker};
 use crate::peer::{Inbound, Transport};
 use crate::sweep::{self, SweepWorker};
@@ -187,7 +187,7 @@ struct Driver<R: AsyncRuntime> {
     /// How long without a leader is too long.
     patience: Duration,
     on_members: Box<dyn Fn(&Members) + Send + Sync>,
-    connections: Mutex<BTreeMap<u64, Duration>>,
+    transport: Arc<dyn Transport>,
     memory: Arc<Memory>,
     leader_changes: AtomicU64,
     /// When a leader was last lost, until what was on its way to it has been given up.
@@ -274,7 +274,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
         keep_log_bytes: options.keep_log_bytes,
         patience: options.election_timeout * ELECTIONS_WAITED,
         on_members: options.on_members,
-        connections: Mutex::default(),
+        transport: options.transport.clone(),
         memory: options.memory,
         leader_changes: AtomicU64::new(0),
         leader_lost: Mutex::default(),
@@ -480,7 +480,8 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
         driver.core.expire();
         driver.give_up();
         driver.tell_members(&mut told);
-        driver.note_connections();
+        health::note::<R>(&driver.raft, &driver.core, driver.patience);
+        driver.remember_acknowledged();
         ticks = (ticks + 1) % REMEMBER;
         if ticks == 0 {
             driver.memory.save_soon();
@@ -593,27 +594,16 @@ impl<R: AsyncRuntime> Driver<R> {
         self.core.set_learner(own.is_some_and(|own| own.is_learner));
     }
 
-    /// Since when each peer answers this leader's heartbeats, and what it has acknowledged.
-    fn note_connections(&self) {
-        let now = self.core.clock.now();
+    /// What each peer has acknowledged to this leader.
+    fn remember_acknowledged(&self) {
         let receiver = self.raft.metrics();
         let metrics = receiver.borrow_watched();
-        let mut connections = self.connections.lock();
-        let heartbeats = metrics.heartbeat.as_ref();
         for (&id, matched) in metrics.replication.iter().flatten() {
             if let Some(matched) = matched
                 && id != self.core.member_id
             {
                 let term = matched.leader_id.term;
                 self.memory.acknowledged(id, term, matched.index);
-            }
-        }
-        connections.retain(|id, _| heartbeats.is_some_and(|all| all.contains_key(id)));
-        for (&id, answered) in heartbeats.into_iter().flatten() {
-            if answered.is_some_and(|at| at.elapsed() < self.patience) {
-                connections.entry(id).or_insert(now);
-            } else {
-                connections.remove(&id);
             }
         }
     }
@@ -715,32 +705,10 @@ impl<R: AsyncRuntime> Control for Driver<R> {
         }
     }
 
-    fn peers(&self) -> Vec<PeerStatus> {
-        let now = self.core.clock.now();
-        let receiver = self.raft.metrics();
-        let metrics = receiver.borrow_watched();
-        if metrics.state != ServerState::Leader {
-            return Vec::new();
-        }
-        let connections = self.connections.lock();
-        let matched = |id: &u64| {
-            let replicated = metrics.replication.as_ref()?.get(id)?;
-            Some(replicated.as_ref()?.index)
-        };
-        // Raft follows the table: who has just been added is not in its configuration yet.
-        let members = self.core.reader.view().members.clone();
-        let others = members.iter().map(|member| member.id);
-        others
-            .filter(|id| *id != self.core.member_id)
-            .map(|id| PeerStatus {
-                id,
-                is_connected: connections.contains_key(&id),
-                connected_for: connections
-                    .get(&id)
-                    .map_or(Duration::ZERO, |&since| now.saturating_sub(since)),
-                matched_index: matched(&id).unwrap_or(0),
-            })
-            .collect()
+    fn seen_by_leader(&self) -> BoxFuture<Result<SeenByLeader, CallError>> {
+        let (raft, core, transport) =
+            (self.raft.clone(), self.core.clone(), self.transport.clone());
+        Box::pin(async move { health::ask::<R>(&raft, &core, &*transport).await })
     }
 
     fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>> {

@@ -7,16 +7,16 @@ use openraft::raft::StreamAppendError;
 use openraft::{AsyncRuntime, ReadPolicy};
 use proto::peer::forward_reply::Outcome;
 use proto::peer::{
-    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest, LogId,
-    ReadIndexReply, ReadIndexRequest, Remembered, SnapshotReply, SnapshotRequest,
-    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
+    HelloReply, HelloRequest, LogId, ReadIndexReply, ReadIndexRequest, Remembered, SnapshotReply,
+    SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
 
 use store::log::Log;
 use tokio::sync::mpsc;
 
 use super::take_snapshot::Incoming;
-use super::{Core, RaftOf, take_snapshot, wire};
+use super::{Core, RaftOf, health, take_snapshot, wire};
 use crate::node::BoxFuture;
 use crate::peer::memory;
 use crate::peer::{Answers, LinkError, Peer, Requests};
@@ -134,6 +134,14 @@ impl<R: AsyncRuntime> Peer for Local<R> {
                 index: point.read_log_id().index(),
             })
         })
+    }
+
+    fn health(&self, _: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
+        let seen = health::seen::<R>(&self.raft, &self.core);
+        let answer = seen
+            .map(|seen| wire::health_reply(&seen))
+            .ok_or_else(|| refused("this member does not lead"));
+        std::future::ready(answer).boxed()
     }
 
     fn forward(

@@ -1,19 +1,51 @@
 //! openraft's messages to those of the peer protocol and back.
 
+use std::time::Duration;
+
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest as RaftTransfer, VoteRequest as RaftVoteRequest, VoteResponse,
 };
 use openraft::{AsyncRuntime, EntryPayload};
 use proto::peer::append_reply::{Matched, Result as Appended};
+use proto::peer::health_reply::Seen;
 use proto::peer::{
-    AppendReply, AppendRequest, Entry, LogId, TransferLeaderRequest, Vote, VoteReply, VoteRequest,
-    entry::Payload,
+    AppendReply, AppendRequest, Entry, HealthReply, LogId, TransferLeaderRequest, Vote, VoteReply,
+    VoteRequest, entry::Payload,
 };
 
 use super::types::{
     Ballot, Commands, RaftEntry, RaftLogId, Types, membership_message, raft_membership_of,
 };
+use crate::node::{PeerStatus, SeenByLeader};
+
+/// How a leader sees the others.
+pub(super) fn health_reply(seen: &SeenByLeader) -> HealthReply {
+    let peers = seen.peers.iter().map(|peer| Seen {
+        id: peer.id,
+        is_connected: peer.is_connected,
+        connected_for_ms: u64::try_from(peer.connected_for.as_millis()).unwrap_or(u64::MAX),
+        matched_index: peer.matched_index,
+    });
+    HealthReply {
+        last_index: seen.last_index,
+        peers: peers.collect(),
+    }
+}
+
+pub(super) fn seen_by_leader(leader: u64, reply: &HealthReply) -> SeenByLeader {
+    let peers = reply.peers.iter().map(|peer| PeerStatus {
+        id: peer.id,
+        is_connected: peer.is_connected,
+        connected_for: Duration::from_millis(peer.connected_for_ms),
+        matched_index: peer.matched_index,
+    });
+    SeenByLeader {
+        leader,
+        last_index: reply.last_index,
+        peers: peers.collect(),
+    }
+}
 
 /// A message that no member of this version sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
