@@ -808,4 +808,68 @@ mod tests {
                 .is_err()
         );
     }
+
+    /// A ledger with one key, and the clients that are about to delete it.
+    fn deletes(count: usize) -> (Ledger, Vec<OperationId>) {
+        let mut ledger = Ledger::default();
+        let id = ledger.begin(put("a", "1"));
+        ledger.end(id, written(2)).unwrap();
+        ledger
+            .observe(2, change("a", Some(version("1", 2, 2, 1))))
+            .unwrap();
+        let delete = |_| ledger.begin(Operation::Delete { key: key("a") });
+        let ids = (0..count).map(delete).collect();
+        (ledger, ids)
+    }
+
+    #[test]
+    fn a_delete_may_be_seen_before_its_client_hears_of_it() {
+        let (mut ledger, ids) = deletes(2);
+        ledger.observe(3, change("a", None)).unwrap();
+        ledger.check().unwrap();
+        // The other one, which the history does not name, is never answered.
+        ledger.end(ids[1], written(3)).unwrap();
+        ledger.check().unwrap();
+    }
+
+    #[test]
+    fn a_delete_that_nobody_asked_for_is_caught() {
+        let (mut ledger, _) = deletes(0);
+        assert!(ledger.observe(3, change("a", None)).is_err());
+    }
+
+    #[test]
+    fn one_delete_does_not_explain_two() {
+        let (mut ledger, _) = deletes(1);
+        ledger.observe(3, change("a", None)).unwrap();
+        ledger.begin(put("a", "2"));
+        ledger
+            .observe(4, change("a", Some(version("2", 4, 4, 1))))
+            .unwrap();
+        assert!(ledger.observe(5, change("a", None)).is_err());
+    }
+
+    #[test]
+    fn a_delete_that_was_refused_explains_nothing() {
+        let (mut ledger, ids) = deletes(1);
+        ledger.observe(3, change("a", None)).unwrap();
+        ledger.end(ids[0], Outcome::Refused).unwrap();
+        assert!(ledger.check().is_err());
+    }
+
+    #[test]
+    fn a_read_that_may_be_old_is_measured_by_its_own_floor() {
+        let (mut ledger, _) = deletes(0);
+        let read = |ledger: &mut Ledger, floor| {
+            let id = ledger.begin_from(Operation::Get { key: key("a") }, floor);
+            let old = Outcome::Read {
+                revision: 1,
+                found: None,
+            };
+            ledger.end(id, old)
+        };
+        read(&mut ledger, 1).unwrap();
+        ledger.check().unwrap();
+        assert!(read(&mut ledger, 2).is_err());
+    }
 }
