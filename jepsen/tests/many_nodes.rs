@@ -104,7 +104,8 @@ fn run_all(count: u64) {
     if total.runs >= SEEDS {
         // A run that never meets what it is for proves nothing.
         for (name, figure) in total.figures {
-            assert!(figure >= 10, "only {figure} {name}");
+            let least = if name == "torn tails" { 1 } else { 10 };
+            assert!(figure >= least, "only {figure} {name}");
         }
         assert!(total.late >= 100, "only {} late writes", total.late);
     }

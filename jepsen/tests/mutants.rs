@@ -53,6 +53,7 @@ fn catcher(mutant: Mutant) -> Catcher {
         Mutant::AckBeforeSync
         | Mutant::BatchSentAgain
         | Mutant::LeaderRestored
+        | Mutant::QuorumLossUnnoticed
         | Mutant::QuorumNotAwaited
         | Mutant::ReadBeforeApply
         | Mutant::ReadIndexReused

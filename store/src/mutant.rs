@@ -45,6 +45,8 @@ pub enum Mutant {
     LeaderRestored,
     /// A leader takes what it sent to a follower for what the follower has.
     QuorumNotAwaited,
+    /// A leader that has lost its quorum keeps those who hear it from electing another.
+    QuorumLossUnnoticed,
     /// A follower acknowledges entries that it has not synced.
     AckBeforeSync,
     /// A vote is not written down.
@@ -67,7 +69,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -87,6 +89,7 @@ impl Mutant {
         Self::RemovedMemberForgotten,
         Self::LeaderRestored,
         Self::QuorumNotAwaited,
+        Self::QuorumLossUnnoticed,
         Self::AckBeforeSync,
         Self::VoteForgotten,
         Self::ReadUnconfirmed,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft_rt::AsyncRuntime;
+use rand::RngExt;
 
-use super::faults::Death;
-use super::{Event, Life, QUIET, RECOVERY, World, violation};
+use super::faults::{self, Death};
+use super::{Event, Life, Place, QUIET, RECOVERY, World, violation};
 use crate::ledger::{Operation, Violation};
 use crate::sim::Simulation;
 use crate::sim_node::clients::{self, Client};
@@ -49,40 +50,10 @@ impl World {
         let written = Arc::new(AtomicUsize::new(0));
         while written.load(Ordering::Relaxed) < self.places.len() {
             self.step()?;
-            for (nth, place) in self.places.iter().enumerate() {
-                let Some(Life {
-                    node: Some(node),
-                    group,
-                    ..
-                }) = &place.life
-                else {
-                    continue;
-                };
-                if !asked.insert(nth) {
-                    continue;
+            for place in 0..self.places.len() {
+                if !asked.contains(&place) && self.probe(place, &written) {
+                    asked.insert(place);
                 }
-                let client = Client {
-                    node: node.clone(),
-                    shared: Arc::clone(&self.shared),
-                    shown: Arc::clone(&place.shown),
-                    timeout: Duration::from_secs(1),
-                    pause: 0..=0,
-                    is_patient: true,
-                };
-                let written = Arc::clone(&written);
-                drop(self.simulation.spawn_in(*group, async move {
-                    for attempt in 0_u64.. {
-                        let put = Operation::Put {
-                            key: Bytes::from_static(b"key/probe"),
-                            value: format!("probe {nth} {attempt}").into(),
-                        };
-                        if client.call(put, false).await == Some(true) {
-                            break;
-                        }
-                        Simulation::sleep(Duration::from_millis(10)).await;
-                    }
-                    written.fetch_add(1, Ordering::Relaxed);
-                }));
             }
             if self.simulation.now() > since + RECOVERY {
                 let lives = self.places.iter().map(|place| place.life.as_ref());
@@ -97,6 +68,84 @@ impl World {
             }
         }
         Ok(self.simulation.now() - since)
+    }
+
+    /// A partition that stays: while a majority reaches each other, some member takes writes.
+    pub(super) fn endure(&mut self) -> Result<(), Violation> {
+        let leader = self.leader();
+        let ways = faults::lasting(&mut self.rng, &self.ids, leader);
+        if !faults::has_majority(&self.ids, &ways) {
+            return Ok(());
+        }
+        self.coverage.lasting_partitions += 1;
+        self.tell(&format!("lasting {ways:?}"), 0);
+        self.cut(&ways);
+        let since = self.simulation.now();
+        let written = Arc::new(AtomicUsize::new(0));
+        for place in 0..self.places.len() {
+            self.probe(place, &written);
+        }
+        while written.load(Ordering::Relaxed) == 0 {
+            self.step()?;
+            if self.simulation.now() > since + RECOVERY {
+                return violation(format!(
+                    "a majority reaches each other, and nobody has taken a write in {RECOVERY:?}; cut: {ways:x?}"
+                ));
+            }
+        }
+        // Long enough for those that are cut off to find out.
+        let more = self.rng.random_range(0..2_000);
+        let until = self.simulation.now() + Duration::from_millis(more);
+        while self.simulation.now() < until {
+            self.step()?;
+        }
+        for (from, to) in ways {
+            self.network.heal(from, to);
+        }
+        Ok(())
+    }
+
+    /// Has a member asked to write until it has; false if it does not serve yet.
+    fn probe(&mut self, place: usize, written: &Arc<AtomicUsize>) -> bool {
+        let Place {
+            shown,
+            life:
+                Some(Life {
+                    node: Some(node),
+                    group,
+                    ..
+                }),
+            ..
+        } = &self.places[place]
+        else {
+            return false;
+        };
+        let client = Client {
+            node: node.clone(),
+            shared: Arc::clone(&self.shared),
+            shown: Arc::clone(shown),
+            timeout: Duration::from_millis(500),
+            pause: 0..=0,
+            is_patient: true,
+        };
+        let group = *group;
+        let written = Arc::clone(written);
+        let first = self.probes;
+        self.probes += 1_000_000;
+        drop(self.simulation.spawn_in(group, async move {
+            for probe in first.. {
+                let put = Operation::Put {
+                    key: Bytes::from_static(b"key/probe"),
+                    value: format!("probe {probe}").into(),
+                };
+                if client.call(put, false).await == Some(true) {
+                    break;
+                }
+                Simulation::sleep(Duration::from_millis(10)).await;
+            }
+            written.fetch_add(1, Ordering::Relaxed);
+        }));
+        true
     }
 
     /// Clients end, and all members and watchers get as far as the farthest.

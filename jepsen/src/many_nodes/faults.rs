@@ -89,6 +89,25 @@ fn between(one: &[u64], other: &[u64]) -> Vec<Way> {
     pairs.flat_map(|(a, b)| both(a, b)).collect()
 }
 
+/// One that still reaches one other, and that one everybody.
+fn all_but_one(rng: &mut SimRng, one: u64, others: &[u64]) -> Vec<Way> {
+    let spared = others[rng.random_range(0..others.len())];
+    let cut: Vec<u64> = others.iter().copied().filter(|&id| id != spared).collect();
+    between(&[one], &cut)
+}
+
+/// A partition that may stay: often one in which the leader has lost its quorum and is still heard.
+pub(super) fn lasting(rng: &mut SimRng, ids: &[u64], leader: Option<usize>) -> Vec<Way> {
+    match leader {
+        Some(leader) if rng.random_bool(0.4) => {
+            let leader = ids[leader];
+            let others: Vec<u64> = ids.iter().copied().filter(|&id| id != leader).collect();
+            all_but_one(rng, leader, &others)
+        }
+        _ => partition(rng, ids, leader),
+    }
+}
+
 /// A partition of some kind; members are named by their ids.
 fn partition(rng: &mut SimRng, ids: &[u64], leader: Option<usize>) -> Vec<Way> {
     let order = shuffled(rng, (0..ids.len()).collect());
@@ -100,7 +119,9 @@ fn partition(rng: &mut SimRng, ids: &[u64], leader: Option<usize>) -> Vec<Way> {
     let others: Vec<u64> = ids.iter().copied().filter(|&id| id != one).collect();
     match rng.random_range(0..100) {
         // One alone, often the leader.
-        0..35 => between(&[one], &others),
+        0..25 => between(&[one], &others),
+        // One that still reaches one other: a leader that does may keep that one from electing another.
+        25..35 => all_but_one(rng, one, &others),
         // Two halves.
         35..50 => {
             let at = rng.random_range(1..order.len());
@@ -128,6 +149,20 @@ fn partition(rng: &mut SimRng, ids: &[u64], leader: Option<usize>) -> Vec<Way> {
                 .collect()
         }
     }
+}
+
+/// Whether more than half of the members reach each other, each each.
+pub(super) fn has_majority(ids: &[u64], cut: &[Way]) -> bool {
+    let reach = |a: u64, b: u64| !cut.contains(&(a, b)) && !cut.contains(&(b, a));
+    (0..1_u32 << ids.len()).any(|set| {
+        let members = ids.iter().enumerate();
+        let members = members.filter(|(nth, _)| set & 1 << nth != 0);
+        let members: Vec<u64> = members.map(|(_, id)| *id).collect();
+        let mut pairs = members
+            .iter()
+            .flat_map(|a| members.iter().map(move |b| (a, b)));
+        members.len() > ids.len() / 2 && pairs.all(|(a, b)| reach(*a, *b))
+    })
 }
 
 impl Fault {

@@ -14,7 +14,8 @@
 //!   are linearizable see all that anybody knew when they began, the others never less than their member showed before;
 //! - the watcher of each member sees each revision once, whole, and in order, through all lives of the member.
 //!
-//! And in the end: every member serves and takes a write within some seconds; what was acknowledged is there, once;
+//! Then, in half of the runs, a partition stays: while a majority reaches each other, somebody takes writes. And in the
+//! end: every member serves and takes a write within some seconds; what was acknowledged is there, once;
 //! what had no answer happened once or not at all; all members hold the same.
 //!
 //! `faults` chooses what goes wrong, `striking` does it, `lives` has the members' processes, `ending` the end.
@@ -128,6 +129,8 @@ struct World {
     coverage: Coverage,
     events: BTreeMap<(SimInstant, u64), Event>,
     next_event: u64,
+    /// Numbers what they write.
+    probes: u64,
     next_group: u32,
     clients: Arc<AtomicUsize>,
     /// Things go wrong.
@@ -171,6 +174,7 @@ pub fn run(plan: Plan) -> Result<Report, Violation> {
         coverage: Coverage::default(),
         events: BTreeMap::new(),
         next_event: 0,
+        probes: 0,
         next_group: 1,
         clients: Arc::default(),
         is_troubled: true,
@@ -196,7 +200,11 @@ impl World {
             self.step()?;
         }
         self.heal()?;
-        let recovery = self.recover()?;
+        let mut recovery = self.recover()?;
+        if self.rng.random_bool(0.5) {
+            self.endure()?;
+            recovery = recovery.max(self.recover()?);
+        }
         self.quiet()?;
         self.compare()?;
         self.coverage.terms = self.checks.terms();

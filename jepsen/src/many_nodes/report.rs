@@ -52,6 +52,8 @@ pub struct Coverage {
     pub slow_disks: u64,
     /// Partitions, flapping ones counted once.
     pub partitions: u64,
+    /// Partitions that stayed, with a majority on one side.
+    pub lasting_partitions: u64,
     /// Times in which the network was slow or lossy.
     pub storms: u64,
     /// Terms that had a leader.
@@ -63,7 +65,7 @@ pub struct Coverage {
 impl Coverage {
     /// The figures with their names.
     #[must_use]
-    pub fn figures(&self) -> [(&'static str, u64); 14] {
+    pub fn figures(&self) -> [(&'static str, u64); 15] {
         [
             ("power losses", self.power_losses),
             ("power cuts", self.power_cuts),
@@ -76,6 +78,7 @@ impl Coverage {
             ("pauses", self.pauses),
             ("slow disks", self.slow_disks),
             ("partitions", self.partitions),
+            ("lasting partitions", self.lasting_partitions),
             ("storms", self.storms),
             ("terms", self.terms),
             ("states", self.states),

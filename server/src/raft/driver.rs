@@ -405,7 +405,8 @@ fn config(cluster_id: u64, election: Duration, heartbeat: Duration) -> openraft:
         // A leader restored in its old term could give log ids a second time that followers hold already.
         enable_leader_restore: Some(mutant::is_on(Mutant::LeaderRestored)),
         // Without it, an old leader in a bridge partition blocks elections for ever.
-        quorum_loss_probe_interval: Some(election * 2),
+        quorum_loss_probe_interval: (!mutant::is_on(Mutant::QuorumLossUnnoticed))
+            .then_some(election * 2),
         ..openraft::Config::default()
     }
 }
