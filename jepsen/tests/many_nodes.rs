@@ -104,6 +104,7 @@ fn run_all(count: u64) {
     if total.runs >= SEEDS {
         // A run that never meets what it is for proves nothing.
         for (name, figure) in total.figures {
+            // Torn tails are rare: some twenty.
             let least = if name == "torn tails" { 1 } else { 10 };
             assert!(figure >= least, "only {figure} {name}");
         }

@@ -12,7 +12,7 @@ use server::peer::Inbound;
 
 use super::checks::Seen;
 use super::faults::Death;
-use super::{Event, Life, Place, Running, STOP, World, violation, watcher};
+use super::{CLIENTS, Event, Life, Place, Running, STOP, World, violation, watcher};
 use crate::ledger::Violation;
 use crate::sim::Group;
 use crate::sim_node::clients::{self, Client};
@@ -181,7 +181,7 @@ impl World {
         }
         let group = life.group;
         life.node = Some(node.clone());
-        for _ in 0..if self.ids.len() > 3 { 2 } else { 3 } {
+        for _ in 0..CLIENTS {
             let client = Client {
                 node: node.clone(),
                 shared: Arc::clone(&self.shared),

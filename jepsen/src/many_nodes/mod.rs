@@ -53,10 +53,12 @@ use crate::sim::{Group, SimInstant, SimRng, Simulation, Step, Trace};
 use crate::sim_node::clients::{self, Shared};
 use crate::sim_node::{Boot, ELECTION};
 
+/// Clients of each member.
+const CLIENTS: usize = 2;
 /// A link breaks after so much silence: as the server has it.
 const KEEP_ALIVE: Duration = ELECTION;
 /// How long things go wrong.
-const TROUBLE: Duration = Duration::from_secs(8);
+const TROUBLE: Duration = Duration::from_secs(6);
 /// After that, every member must have taken a write within this time.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// And be quiet within this time.
@@ -260,7 +262,7 @@ impl World {
         if steps.is_multiple_of(8) {
             self.look_after()?;
         }
-        if steps.is_multiple_of(16) {
+        if steps.is_multiple_of(32) {
             self.look()?;
         }
         if steps.is_multiple_of(128) {
