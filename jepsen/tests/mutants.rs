@@ -14,6 +14,7 @@ use store::mutant::Mutant;
 type Catcher = (&'static str, &'static str, &'static str);
 
 const SUBSETS: Catcher = ("holdfast-store", "log_subsets", "every_cut");
+const TRANSFER: Catcher = ("holdfast-store", "state", "transfer::a_state_arrives");
 const FLIPS: Catcher = ("holdfast-store", "log_flips", "under_a_running_log");
 const MODEL: Catcher = ("holdfast-store", "state", "the_memory_engine_follows");
 const ETCD_FILES: Catcher = ("holdfast-store", "state", "etcd_files::a_random_state");
@@ -35,7 +36,7 @@ const MEMBERS: Catcher = ("holdfast-store", "state", "members::");
 /// The test that catches a mutant.
 fn catcher(mutant: Mutant) -> Catcher {
     match mutant {
-        Mutant::SkipFsync | Mutant::TornTailKept => SUBSETS,
+        Mutant::BatchTailLost | Mutant::SkipFsync | Mutant::TornTailKept => SUBSETS,
         Mutant::ChecksumIgnored => FLIPS,
         Mutant::CompactedOffByOne
         | Mutant::CountWithLimit
@@ -49,7 +50,8 @@ fn catcher(mutant: Mutant) -> Catcher {
         Mutant::AlarmIgnored => ALARMS,
         Mutant::RemovedMemberForgotten => MEMBERS,
         Mutant::SnapshotWithoutTail => ETCD_FILES,
-        Mutant::AnswerBeforeCommit | Mutant::PurgeBeforeFlush => SIMULATION,
+        Mutant::HalfSnapshot => TRANSFER,
+        Mutant::AnswerBeforeCommit | Mutant::AppliedTwice | Mutant::PurgeBeforeFlush => SIMULATION,
         Mutant::AckBeforeSync
         | Mutant::BatchSentAgain
         | Mutant::LeaderRestored

@@ -17,6 +17,7 @@ use crate::error::{Need, StoreError};
 use crate::history::ChangeSet;
 use crate::layout;
 use crate::members::Members;
+use crate::mutant::{self, Mutant};
 use crate::mvcc::index::{Builder, Index};
 use crate::mvcc::range::{Interval, Selection, versions};
 use crate::mvcc::room::Room;
@@ -248,9 +249,14 @@ impl Machine {
                 |out| {
                     // What is readable is also retained, for now.
                     let retained_revision = compact_revision;
+                    let named = if mutant::is_on(Mutant::AppliedTwice) {
+                        self.applied.unwrap_or(applied)
+                    } else {
+                        applied
+                    };
                     layout::put_state(
                         out,
-                        applied,
+                        named,
                         membership,
                         revision,
                         compact_revision,

@@ -25,6 +25,8 @@ pub enum Mutant {
     PurgeBeforeFlush,
     /// A snapshot lacks its newest versions.
     SnapshotWithoutTail,
+    /// A received state is put in force without its history.
+    HalfSnapshot,
     /// A nested transaction takes the other branch.
     WrongNestedBranch,
     /// A read just below the compacted revision is let through.
@@ -39,6 +41,10 @@ pub enum Mutant {
     ChecksumIgnored,
     /// The log's torn tail is not cut.
     TornTailKept,
+    /// Of several entries that are written together the last one misses the sync.
+    BatchTailLost,
+    /// A state says that it has applied less than it has, so that a restart applies it once more.
+    AppliedTwice,
     /// The id of a removed member may be used again.
     RemovedMemberForgotten,
     /// A member that led goes on leading after a restart, in its old term.
@@ -69,7 +75,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -79,6 +85,7 @@ impl Mutant {
         Self::IndexDiskDisagree,
         Self::PurgeBeforeFlush,
         Self::SnapshotWithoutTail,
+        Self::HalfSnapshot,
         Self::WrongNestedBranch,
         Self::CompactedOffByOne,
         Self::RangePastEnd,
@@ -86,6 +93,8 @@ impl Mutant {
         Self::PinForgotten,
         Self::ChecksumIgnored,
         Self::TornTailKept,
+        Self::BatchTailLost,
+        Self::AppliedTwice,
         Self::RemovedMemberForgotten,
         Self::LeaderRestored,
         Self::QuorumNotAwaited,

@@ -13,6 +13,7 @@ use crate::engine::{Batch, Family, StateEngine, Step};
 use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::layout;
+use crate::mutant::{self, Mutant};
 use crate::snapshot;
 
 impl Machine {
@@ -32,6 +33,9 @@ impl Machine {
                 batch.delete(family, |out| out.extend_from_slice(key));
                 Step::Next
             })?;
+            if mutant::is_on(Mutant::HalfSnapshot) && family == Family::Log {
+                continue;
+            }
             source.scan(family, &[], None, &mut |key, value, _| {
                 batch.put(
                     family,

@@ -406,9 +406,22 @@ impl Worker {
 
     fn flush(&mut self) -> io::Result<()> {
         let bytes = &mut self.writer.bytes;
-        self.segment.file.write_at(self.segment.end, bytes)?;
-        if !mutant::is_on(Mutant::SkipFsync) {
+        if mutant::is_on(Mutant::BatchTailLost)
+            && let [.., _, (_, last)] = self.placed[..]
+            && last.sequence == self.segment.sequence
+        {
+            // The last of several entries is written behind the sync.
+            let late = u64::from(last.offset);
+            let (synced, tail) =
+                bytes.split_at(usize::try_from(late - self.segment.end).unwrap_or(0));
+            self.segment.file.write_at(self.segment.end, synced)?;
             self.segment.file.sync_data()?;
+            self.segment.file.write_at(late, tail)?;
+        } else {
+            self.segment.file.write_at(self.segment.end, bytes)?;
+            if !mutant::is_on(Mutant::SkipFsync) {
+                self.segment.file.sync_data()?;
+            }
         }
         self.segment.end += bytes.len() as u64;
         self.shared.state.lock().end += bytes.len() as u64;
