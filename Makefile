@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next; a cluster: make run NODES=3
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make scale (size and time), make failover, make jepsen (clusters under faults), make mutants,
+# More: make bench (side by side with etcd), make scale (size and time), make failover, make catchup, make jepsen (clusters under faults), make faults, make mutants,
 #   make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit mutants bench failover scale jepsen clean
+.PHONY: help setup packages rocksdb etcd build run test lint unit mutants faults bench failover catchup scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -88,7 +88,15 @@ unit: setup etcd
 mutants: setup
 	cargo test --locked -p holdfast-jepsen -p holdfast-store --features holdfast-jepsen/mutants --test mutants -- --nocapture
 
-test: lint unit mutants
+# The share of jepsen that every change must pass: real processes, ten minutes of real faults. Without root, those that
+# need none.
+FAULT_MINUTES ?= 10
+faults: setup network
+	cargo build --locked -p holdfast-server
+	cargo build --locked -p holdfast-jepsen --bin jepsen
+	target/debug/jepsen suite --binary target/debug/holdfast --minutes $(FAULT_MINUTES) --least-faults 60 --least-kinds 6
+
+test: lint unit mutants faults
 
 # Clusters of three members instead: make bench NODES=3
 bench: NODES ?= 1
@@ -103,6 +111,12 @@ failover: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
 	target/release/bench failover --tries $(TRIES) --json target/failover.json --markdown target/failover.md
 
+# A new member joins a cluster of three that has 1 GiB, under load. Less: make catchup MIB=256
+MIB ?= 1024
+catchup: setup etcd
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench catchup --mib $(MIB) --json target/catchup.json --markdown target/catchup.md
+
 # Size and time: two hours, of which one is the steady run. See docs/benchmarks.md.
 scale: setup
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
@@ -113,7 +127,13 @@ scale: setup
 MINUTES ?= 3
 BINARY ?= target/release/holdfast
 jepsen: NODES ?= 3
-jepsen: setup
+jepsen: setup network
+	cargo build --release --locked -p holdfast-server
+	cargo build --locked -p holdfast-jepsen --bin jepsen
+	$(SUDO) target/debug/jepsen suite --binary $(BINARY) --nodes $(NODES) --minutes $(MINUTES)
+
+# What makes networks between processes, for clusters under faults.
+network:
 	@missing=""; \
 	PATH="$$PATH:/sbin:/usr/sbin"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
@@ -122,9 +142,6 @@ jepsen: setup
 	  echo "installing:$$missing"; \
 	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
-	cargo build --release --locked -p holdfast-server
-	cargo build --locked -p holdfast-jepsen --bin jepsen
-	$(SUDO) target/debug/jepsen suite --binary $(BINARY) --nodes $(NODES) --minutes $(MINUTES)
 
 clean:
 	cargo clean

@@ -187,7 +187,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let mut founding = None;
     let data_dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref(), || {
         let found = if config.is_joining {
-            peers::join(&config, peers::JOIN_PATIENCE)?
+            peers::join(&config, true, peers::JOIN_PATIENCE)?
         } else {
             bootstrap(&config)?
         };
@@ -199,7 +199,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let founding = founding.or_else(|| {
         let found = if config.is_joining {
             // The others may be waiting for this one: one look is enough.
-            peers::join(&config, Duration::ZERO)
+            peers::join(&config, false, Duration::ZERO)
         } else {
             bootstrap(&config)
         };

@@ -39,6 +39,7 @@ options:
   --converge-ms N      from the end of a fault to one hash on all, at most (5000; 15000 for other servers than holdfast)
   --server-flag=FLAG   one more flag for the servers; may be repeated
   --network netns|none a network of its own for each member, or all on 127.0.0.1 (netns where root may)
+  --least-faults N     of a suite: fewer faults in passed runs are a failure (0); --least-kinds N: fewer kinds of them (0)
   --out DIR            where the run or the suite goes (target/jepsen/<system>-<seed>)
 
 It exits with 1 if a promise was broken, if a fault did not really happen, or if too little was tested.";
@@ -50,7 +51,7 @@ struct Args {
     places: Vec<PathBuf>,
 }
 
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 17] = [
     "binary",
     "nodes",
     "seconds",
@@ -66,6 +67,8 @@ const OPTIONS: [&str; 15] = [
     "workload",
     "faults",
     "minutes",
+    "least-faults",
+    "least-kinds",
 ];
 
 impl Args {
@@ -233,10 +236,14 @@ fn run_suite(args: &Args) -> anyhow::Result<bool> {
         conditions.system(),
         conditions.seed
     );
+    let mut least = suite::Least::default();
+    args.set("least-faults", &mut least.faults)?;
+    args.set("least-kinds", &mut least.kinds)?;
     suite::suite(
         &conditions,
         args.text("faults").unwrap_or("all"),
         minutes,
+        least,
         &folder,
     )
 }

@@ -4,6 +4,7 @@
     reason = "a command-line tool prints its results"
 )]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -61,11 +62,19 @@ fn plan(kinds: &[&'static Kind], minutes: u64) -> Vec<Item> {
     items
 }
 
+/// What a suite must have met to prove anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Least {
+    pub(crate) faults: u64,
+    pub(crate) kinds: usize,
+}
+
 /// Makes all runs in folders below `folder`; returns whether every one passed.
 pub(crate) fn suite(
     base: &Conditions,
     faults: &str,
     minutes: u64,
+    least: Least,
     folder: &Path,
 ) -> anyhow::Result<bool> {
     let site = base.site();
@@ -105,8 +114,27 @@ pub(crate) fn suite(
         write_index(&folder.join("index.html"), &entries)?;
     }
     print!("{}", table(&entries));
+    let (faults, kinds) = met(&entries);
+    println!("{faults} faults of {kinds} kinds in runs that passed");
     println!("pages: {}", folder.join("index.html").display());
+    if faults < least.faults || kinds < least.kinds {
+        println!(
+            "too few: {} faults of {} kinds were asked for",
+            least.faults, least.kinds
+        );
+        return Ok(false);
+    }
     Ok(entries.iter().all(|entry| entry.verdict.is_pass()))
+}
+
+/// How many faults, and of how many kinds, happened in runs that passed.
+fn met(entries: &[Entry]) -> (u64, usize) {
+    let passed = entries.iter().filter(|entry| entry.verdict.is_pass());
+    let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
+    for (kind, count) in passed.flat_map(|entry| &entry.verdict.measures.faults) {
+        *by_kind.entry(kind.as_str()).or_default() += count;
+    }
+    (by_kind.values().sum(), by_kind.len())
 }
 
 fn row(conditions: &Conditions, verdict: &Verdict, elapsed: Duration) {

@@ -55,8 +55,12 @@ pub(crate) fn bootstrap(config: &Config) -> Result<Founding, StartError> {
 /// How long a joining member looks for one that knows the cluster.
 pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The ids of a cluster that knows this member already, asked of the others.
-pub(super) fn join(config: &Config, patience: Duration) -> Result<Founding, StartError> {
+/// The ids of a cluster that knows this member already, asked of the others. `is_first`: this member has no data yet.
+pub(super) fn join(
+    config: &Config,
+    is_first: bool,
+    patience: Duration,
+) -> Result<Founding, StartError> {
     let others = config.initial_cluster.iter();
     let others: Vec<&String> = others
         .filter(|(name, _)| *name != config.name)
@@ -77,26 +81,17 @@ pub(super) fn join(config: &Config, patience: Duration) -> Result<Founding, Star
                 }
             };
             let urls = &config.initial_advertise_peer_urls;
-            let own = reply.members.iter().find(|member| {
-                member.peer_urls.len() == urls.len()
-                    && member.peer_urls.iter().all(|url| urls.contains(url))
-            });
-            match own {
-                Some(own) => {
+            match own_id(&reply.members, urls, is_first) {
+                Ok(member_id) => {
                     return Ok(Founding {
                         identity: Identity {
                             cluster_id: reply.cluster_id,
-                            member_id: own.id,
+                            member_id,
                         },
                         members: reply.members,
                     });
                 }
-                None => {
-                    reason = format!(
-                        "{url} knows no member with the peer addresses {}; add it first (etcdctl member add)",
-                        urls.join(",")
-                    );
-                }
+                Err(error) => reason = format!("{url} {error}"),
             }
         }
         if Instant::now() >= until {
@@ -105,6 +100,29 @@ pub(super) fn join(config: &Config, patience: Duration) -> Result<Founding, Star
         std::thread::sleep(Duration::from_millis(200));
     }
     Err(StartError::Join(reason))
+}
+
+/// Which member one with these peer addresses is. One that was started before has data somewhere: what has none is
+/// another member, and who names it only has not heard yet that the old one was removed and this one added.
+fn own_id(members: &[Member], urls: &[String], is_first: bool) -> Result<u64, String> {
+    let own = members.iter().find(|member| {
+        member.peer_urls.len() == urls.len()
+            && member.peer_urls.iter().all(|url| urls.contains(url))
+    });
+    let Some(own) = own else {
+        return Err(format!(
+            "knows no member with the peer addresses {}; add it first (etcdctl member add)",
+            urls.join(",")
+        ));
+    };
+    if is_first && !own.name.is_empty() {
+        return Err(format!(
+            "says that member {:x} has these peer addresses and was started before, but the data folder here is empty. If \
+             its data is lost, remove it (etcdctl member remove), add it again, and start it again",
+            own.id
+        ));
+    }
+    Ok(own.id)
 }
 
 /// Binds the peer addresses. A member that is alone and was not told where to listen can do without.
@@ -241,4 +259,37 @@ pub(super) fn publish(
     });
     // An error means that the runtime is gone, and with it everything that would serve.
     let _ = tried.recv();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_folder_is_never_a_member_that_was_started_before() {
+        let member = |id, name: &str, url: &str| Member {
+            id,
+            name: name.to_owned(),
+            peer_urls: vec![url.to_owned()],
+            ..Member::default()
+        };
+        let urls = ["http://b:1".to_owned()];
+        let added = [member(1, "a", "http://a:1"), member(2, "", "http://b:1")];
+        assert_eq!(own_id(&added, &urls, true), Ok(2));
+        assert_eq!(own_id(&added, &urls, false), Ok(2));
+        // A list from before the old member was removed.
+        let old = [member(1, "a", "http://a:1"), member(7, "b", "http://b:1")];
+        let error = own_id(&old, &urls, true).unwrap_err();
+        assert!(
+            error.contains("member 7") && error.contains("started before"),
+            "{error}"
+        );
+        assert_eq!(
+            own_id(&old, &urls, false),
+            Ok(7),
+            "its own data says who it is"
+        );
+        let error = own_id(&old[..1], &urls, true).unwrap_err();
+        assert!(error.contains("add it first"), "{error}");
+    }
 }
