@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
+use proto::command::member_change::Change;
 use proto::command::{Batch as Envelope, Command, MemberChange, command::Op};
 
 use crate::alarm::Alarms;
@@ -462,13 +463,8 @@ fn read_index(engine: &dyn StateEngine) -> Result<(Index, usize), StoreError> {
     fault.map_or_else(|| Ok((builder.finish(), bytes)), Err)
 }
 
-fn apply_commands(
-    writer: &mut Writer<'_>,
-    index: u64,
-    encoded: &Bytes,
-    answers_to: Option<(u64, u64)>,
-    answers: &mut Vec<Answered>,
-) -> Result<(), StoreError> {
+/// The commands of an entry, if this version knows their form.
+fn envelope(index: u64, encoded: &Bytes) -> Result<Envelope, StoreError> {
     let envelope = Envelope::decode(encoded.clone())
         .map_err(|source| StoreError::Undecodable { index, source })?;
     let needs = |needs| StoreError::UnknownCommand { index, needs };
@@ -478,6 +474,37 @@ fn apply_commands(
     if envelope.feature_level > FEATURE_LEVEL {
         return Err(needs(Need::FeatureLevel(envelope.feature_level)));
     }
+    Ok(envelope)
+}
+
+/// The changes of members that an entry's commands ask for, in their order: for who looks ahead in a log that is not
+/// applied yet. What applying the entry would stop at is an error here, too.
+pub fn member_changes(index: u64, encoded: &Bytes) -> Result<Vec<Change>, StoreError> {
+    let mut changes = Vec::new();
+    for (place, command) in envelope(index, encoded)?.commands.into_iter().enumerate() {
+        match command.op {
+            Some(Op::MemberChange(MemberChange {
+                change: Some(change),
+            })) => changes.push(change),
+            Some(op) if is_known(&op) => {}
+            Some(_) | None => {
+                let needs = Need::Command(place);
+                return Err(StoreError::UnknownCommand { index, needs });
+            }
+        }
+    }
+    Ok(changes)
+}
+
+fn apply_commands(
+    writer: &mut Writer<'_>,
+    index: u64,
+    encoded: &Bytes,
+    answers_to: Option<(u64, u64)>,
+    answers: &mut Vec<Answered>,
+) -> Result<(), StoreError> {
+    let envelope = envelope(index, encoded)?;
+    let needs = |needs| StoreError::UnknownCommand { index, needs };
     answers.reserve(envelope.commands.len());
     for (place, command) in envelope.commands.iter().enumerate() {
         let origin = (command.member, command.boot);

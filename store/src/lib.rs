@@ -52,7 +52,7 @@ pub mod sweep;
 
 pub use alarm::Alarms;
 pub use answer::{Answer, Answered, Operations, Refusal};
-pub use apply::{BATCH_FORMAT, FEATURE_LEVEL, Machine, Options, Outcome};
+pub use apply::{BATCH_FORMAT, FEATURE_LEVEL, Machine, Options, Outcome, member_changes};
 pub use engine::StateEngine;
 pub use entry::{Entry, LogId, Membership, Payload, Vote};
 pub use error::StoreError;

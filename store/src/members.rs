@@ -64,8 +64,9 @@ impl Members {
         self.version
     }
 
-    /// Carries out a change; answers whether anything is different now.
-    pub(crate) fn change(&mut self, change: &Change) -> Result<bool, Refusal> {
+    /// Carries out a change; answers whether anything is different now. The table of a node changes by commands alone:
+    /// elsewhere this is for who looks ahead.
+    pub fn change(&mut self, change: &Change) -> Result<bool, Refusal> {
         let has_changed = match change {
             Change::Bootstrap(bootstrap) => self.bootstrap(&bootstrap.members),
             Change::Add(add) => self.add(add)?,

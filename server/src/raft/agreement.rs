@@ -26,7 +26,7 @@ use super::log_storage::LogStorage;
 
 /// What is to be done before consensus starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Agreement {
+pub(crate) enum Agreement {
     /// Nothing.
     Reached,
     /// The log is to begin behind this entry, and all that it holds is to go.
@@ -35,8 +35,32 @@ pub(super) enum Agreement {
 
 /// Compares what the state says with what the log holds.
 pub(super) fn of(machine: &Machine, log: &Log) -> Result<Agreement, StartError> {
+    let state = State {
+        applied: machine.applied(),
+        installed: snapshot::installed(&*machine.reader().engine())?,
+    };
     let purged = log.last_purged().map_or(0, |id| id.index);
-    let Some(applied) = machine.applied() else {
+    let last = log.last().map_or(0, |id| id.index);
+    judge(state, purged, last, |id| holds(log, id))
+}
+
+/// Where a state stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct State {
+    /// The last entry applied.
+    pub(crate) applied: Option<LogId>,
+    /// The entry that it was installed at, if it ever was.
+    pub(crate) installed: Option<LogId>,
+}
+
+/// Compares a state with a log that is purged up to one index, ends at another, and holds what it is asked for.
+pub(crate) fn judge(
+    state: State,
+    purged: u64,
+    last: u64,
+    holds: impl FnOnce(LogId) -> Result<bool, StartError>,
+) -> Result<Agreement, StartError> {
+    let Some(applied) = state.applied else {
         return match purged {
             0 => Ok(Agreement::Reached),
             purged => Err(StartError::BehindLog { applied: 0, purged }),
@@ -48,12 +72,12 @@ pub(super) fn of(machine: &Machine, log: &Log) -> Result<Agreement, StartError> 
             purged,
         });
     }
-    let last = log.last().map_or(0, |id| id.index).max(purged);
+    let last = last.max(purged);
     let is_ahead = applied.index > last;
-    if !is_ahead && (applied.index == purged || holds(log, applied)?) {
+    if !is_ahead && (applied.index == purged || holds(applied)?) {
         return Ok(Agreement::Reached);
     }
-    if snapshot::installed(&*machine.reader().engine())? == Some(applied) {
+    if state.installed == Some(applied) {
         return Ok(Agreement::LogBeginsBehind(applied));
     }
     if is_ahead {

@@ -12,7 +12,7 @@
 //! - `agreement`: whether state and log are of the same past. `holds`: log that a snapshot under way needs.
 //! - `core`: what these share. `driver`: puts them together and looks after the log's length.
 
-mod agreement;
+pub(crate) mod agreement;
 pub mod apply;
 #[cfg(test)]
 pub(crate) mod bare;
