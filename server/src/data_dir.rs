@@ -13,6 +13,7 @@
 //! A folder is refused rather than guessed about: each refusal names the path and what to do.
 
 mod identity;
+mod recovering;
 mod restoring;
 
 use std::{
@@ -26,14 +27,20 @@ use std::{
 use crate::disk_space;
 use store::engine::place::{self, Place};
 
-use self::identity::{Stored, identity_of, read_identity, write_identity_on_full_disk};
+use self::identity::{
+    Stored, identity_of, log_cluster_of, read_identity, write_identity_on_full_disk,
+};
+pub use self::recovering::Recovering;
 pub use self::restoring::Restoring;
 
 /// Marks a folder whose restore is under way; holds the path of its log.
 const RESTORING: &str = "restoring";
 
-/// The format of the folder that this program writes.
-pub const FORMAT: u32 = 1;
+/// The newest format of the folder that this program knows: one that was recovered (see [`Recovering`]).
+pub const FORMAT: u32 = 2;
+
+/// The format of any other folder.
+const FIRST_FORMAT: u32 = 1;
 
 /// Who a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +59,7 @@ pub struct DataDir {
     place: Arc<Place>,
     database: PathBuf,
     identity: Identity,
+    log_cluster_id: u64,
     boot: u64,
     is_new: bool,
     /// As it was written at this start.
@@ -134,6 +142,9 @@ pub enum DataDirError {
     /// A restore was cut short.
     #[error("a restore of a snapshot into {} was not finished; run it again, or remove the folder", .0.display())]
     Unfinished(PathBuf),
+    /// A recovery was cut short.
+    #[error("a recovery of {} was not finished; run it again: holdfast recover --data-dir {}", .0.display(), .0.display())]
+    Recovering(PathBuf),
     /// A restore makes its folders itself.
     #[error("{} is not empty, and a restore does not write over anything; choose another folder, or move this one away", .0.display())]
     NotEmpty(PathBuf),
@@ -192,6 +203,7 @@ impl DataDir {
         if found.is_none() {
             refuse_foreign(&member)?;
         }
+        refuse_recovering(data_dir, found.as_ref())?;
         let identity = match &found {
             Some(stored) => identity_of(&path, stored)?,
             None => bootstrap()?,
@@ -202,6 +214,7 @@ impl DataDir {
 
         // Between the first look and the lock another process may have come and gone.
         let found = read_identity(&path)?;
+        refuse_recovering(data_dir, found.as_ref())?;
         let asked = wal_dir.map_or_else(|| PathBuf::from("wal"), Path::to_owned);
         let (identity, boot) = match &found {
             Some(stored) => {
@@ -236,15 +249,21 @@ impl DataDir {
         make_folder(&database)?;
         // The identity was the last thing that a restore wrote.
         remove_if_there(&member.join(RESTORING))?;
+        let log_cluster_id = found
+            .as_ref()
+            .and_then(|found| found.log_cluster_id.clone());
         let stored = Stored {
-            format: FORMAT,
+            format: Stored::format(log_cluster_id.as_ref()),
             cluster_id: format!("{:x}", identity.cluster_id),
             member_id: format!("{:x}", identity.member_id),
             boot,
             wal_dir: asked,
             has_log: found.as_ref().is_some_and(|found| found.has_log),
+            log_cluster_id,
+            is_recovering: false,
             checksum: None,
         };
+        let log_cluster_id = log_cluster_of(&path, &stored)?;
         write_identity_on_full_disk(&member, &stored)?;
         sync_folder(data_dir).map_err(|error| system(data_dir, error))?;
         if found.is_none() {
@@ -257,6 +276,7 @@ impl DataDir {
             place: Arc::new(place),
             database,
             identity,
+            log_cluster_id,
             boot,
             is_new: found.is_none(),
             stored,
@@ -280,6 +300,11 @@ impl DataDir {
     /// Whose data it is.
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// The cluster that the log names as its own: another one after a recovery, which leaves the segments as they are.
+    pub fn log_cluster_id(&self) -> u64 {
+        self.log_cluster_id
     }
 
     /// How often the folder was opened, this time included.
@@ -352,6 +377,13 @@ fn make_folder(path: &Path) -> Result<Option<String>, DataDirError> {
     }))
 }
 
+fn refuse_recovering(data_dir: &Path, found: Option<&Stored>) -> Result<(), DataDirError> {
+    if found.is_some_and(|found| found.is_recovering) {
+        return Err(DataDirError::Recovering(data_dir.to_owned()));
+    }
+    Ok(())
+}
+
 /// Takes the folder's lock and writes this process into it.
 fn lock(path: &Path, data_dir: &Path) -> Result<File, DataDirError> {
     let mut options = OpenOptions::new();
@@ -362,17 +394,7 @@ fn lock(path: &Path, data_dir: &Path) -> Result<File, DataDirError> {
         .truncate(false)
         .mode(0o600);
     let mut file = options.open(path).map_err(|error| system(path, error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let holder = name_of_holder(&mut file);
-            return Err(DataDirError::InUse {
-                path: data_dir.to_owned(),
-                holder,
-            });
-        }
-        Err(fs::TryLockError::Error(error)) => return Err(system(path, error)),
-    }
+    hold(&mut file, path, data_dir)?;
     // The number is for people; the lock is what counts.
     let written = file
         .set_len(0)
@@ -381,6 +403,21 @@ fn lock(path: &Path, data_dir: &Path) -> Result<File, DataDirError> {
         // Also on a full disk the lock holds.
         Err(error) if !disk_space::is_full(&error) => Err(system(path, error)),
         _ => Ok(file),
+    }
+}
+
+/// Takes the lock of an open file.
+fn hold(file: &mut File, path: &Path, data_dir: &Path) -> Result<(), DataDirError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => {
+            let holder = name_of_holder(file);
+            Err(DataDirError::InUse {
+                path: data_dir.to_owned(),
+                holder,
+            })
+        }
+        Err(fs::TryLockError::Error(error)) => Err(system(path, error)),
     }
 }
 

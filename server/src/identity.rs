@@ -23,6 +23,18 @@ pub fn cluster_id(members: &[u64]) -> u64 {
     head(hash)
 }
 
+/// The id of the cluster that a member of another one founds anew, with its data, at a time in nanoseconds since 1970: a
+/// copy of the folder that is recovered, too, is of a third cluster.
+pub fn recovered_cluster_id(former: u64, member: u64, unix_nanos: u128) -> u64 {
+    let mut hash = Sha1::new();
+    hash.update(b"recovered");
+    hash.update(former.to_be_bytes());
+    hash.update(member.to_be_bytes());
+    hash.update(unix_nanos.to_be_bytes());
+    // None is of no cluster.
+    head(hash).max(1)
+}
+
 fn member_id(peer_urls: &[String], token: &str, unix_seconds: Option<i64>) -> u64 {
     let mut urls: Vec<_> = peer_urls.iter().map(String::as_str).collect();
     urls.sort_unstable();
@@ -79,5 +91,9 @@ mod tests {
             added_member_id(&urls, "a", 1),
             added_member_id(&urls, "a", 2)
         );
+        let recovered = recovered_cluster_id(1, 2, 3);
+        for other in [(7, 2, 3), (1, 7, 3), (1, 2, 7)] {
+            assert_ne!(recovered_cluster_id(other.0, other.1, other.2), recovered);
+        }
     }
 }

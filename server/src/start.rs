@@ -353,7 +353,7 @@ fn start_node(
     };
     let log_options = LogOptions {
         tail_bytes: bytes(memory.log_tail),
-        ..LogOptions::new(cluster_id, member_id)
+        ..LogOptions::new(data_dir.log_cluster_id(), member_id)
     };
     let segment_bytes = log_options.segment_bytes;
     let (databases, engine, closed) = open_databases(

@@ -420,7 +420,7 @@ async fn a_folder_that_cannot_be_used_is_refused_in_one_line() {
     assert_says(
         &refusal(&data),
         &[&format!(
-            "{} was written by a newer Holdfast (format 9, this one knows 1); start it with that version",
+            "{} was written by a newer Holdfast (format 9, this one knows 2); start it with that version",
             identity.display()
         )],
     );

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataDirError, FORMAT, Identity, sync_folder, system};
+use super::{DataDirError, FIRST_FORMAT, FORMAT, Identity, sync_folder, system};
 use crate::disk_space;
 
 /// `identity.json`. Ids are in hexadecimal, as etcd prints them. A change of the format raises [`FORMAT`], so a field
@@ -23,6 +23,12 @@ pub(super) struct Stored {
     /// Whether there has been a log: from then on one that is not there is lost, not new.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) has_log: bool,
+    /// The cluster that the segments of the log name, where a recovery has since made the folder one of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log_cluster_id: Option<String>,
+    /// Whether a recovery has begun and not ended: no node starts meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_recovering: bool,
     /// Of the others. Early versions wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<String>,
@@ -38,9 +44,26 @@ impl Stored {
             self.boot,
             &self.wal_dir,
         ))?;
-        // So that files from before there was this field keep their sum.
-        let fields = [&*fields, if self.has_log { b"has_log" } else { b"" }].concat();
+        // So that files from before there were these fields keep their sum.
+        let has_log = if self.has_log { "has_log" } else { "" };
+        let recovering = if self.is_recovering {
+            "is_recovering"
+        } else {
+            ""
+        };
+        let log_cluster = self.log_cluster_id.as_deref().unwrap_or_default();
+        let later = [has_log, recovering, log_cluster].concat();
+        let fields = [&*fields, later.as_bytes()].concat();
         Ok(format!("{:08x}", crc32c::crc32c(&fields)))
+    }
+
+    /// The format of these fields: one that an older version does not know only where it must not start.
+    pub(super) fn format(log_cluster_id: Option<&String>) -> u32 {
+        if log_cluster_id.is_some() {
+            FORMAT
+        } else {
+            FIRST_FORMAT
+        }
     }
 }
 
@@ -78,17 +101,26 @@ pub(super) fn read_identity(path: &Path) -> Result<Option<Stored>, DataDirError>
 }
 
 pub(super) fn identity_of(path: &Path, stored: &Stored) -> Result<Identity, DataDirError> {
-    let id = |text: &str| match u64::from_str_radix(text, 16) {
+    Ok(Identity {
+        cluster_id: id(path, &stored.cluster_id)?,
+        member_id: id(path, &stored.member_id)?,
+    })
+}
+
+/// The cluster that the segments of the log name.
+pub(super) fn log_cluster_of(path: &Path, stored: &Stored) -> Result<u64, DataDirError> {
+    let named = stored.log_cluster_id.as_ref();
+    id(path, named.unwrap_or(&stored.cluster_id))
+}
+
+fn id(path: &Path, text: &str) -> Result<u64, DataDirError> {
+    match u64::from_str_radix(text, 16) {
         Ok(id) if id != 0 => Ok(id),
         _ => Err(DataDirError::Damaged {
             path: path.to_owned(),
             reason: format!("{text:?} is not an id"),
         }),
-    };
-    Ok(Identity {
-        cluster_id: id(&stored.cluster_id)?,
-        member_id: id(&stored.member_id)?,
-    })
+    }
 }
 
 /// Adds the checksum, and replaces the file so that a crash leaves the old one or the new one.

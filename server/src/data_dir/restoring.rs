@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::identity::{Stored, write_identity};
 use super::{
-    DataDirError, FORMAT, Identity, RESTORING, lock, make_folder, remove_if_there, sync_folder,
-    sync_parent, system,
+    DataDirError, FIRST_FORMAT, Identity, RESTORING, lock, make_folder, remove_if_there,
+    sync_folder, sync_parent, system,
 };
 
 /// A data folder that is being filled from a snapshot. Until [`Restoring::finish`] no node starts on it, and another
@@ -93,12 +93,14 @@ impl Restoring {
         sync_parent(&self.data_dir)?;
         sync_parent(&self.wal())?;
         let stored = Stored {
-            format: FORMAT,
+            format: FIRST_FORMAT,
             cluster_id: format!("{:x}", self.identity.cluster_id),
             member_id: format!("{:x}", self.identity.member_id),
             boot: 0,
             wal_dir: self.asked_wal,
             has_log: true,
+            log_cluster_id: None,
+            is_recovering: false,
             checksum: None,
         };
         let path = self.member.join("identity.json");

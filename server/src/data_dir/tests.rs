@@ -93,7 +93,7 @@ fn a_newer_format_is_refused_whatever_else_is_in_it() {
     .unwrap();
     let error = open(folder.path()).unwrap_err().to_string();
     assert!(
-        error.contains("newer Holdfast (format 7, this one knows 1)"),
+        error.contains("newer Holdfast (format 7, this one knows 2)"),
         "{error}"
     );
 }
