@@ -7,6 +7,7 @@ mod dev;
 mod flags;
 mod help;
 mod parse;
+mod recover;
 mod snapshot;
 mod status;
 mod url;
@@ -20,6 +21,7 @@ use crate::{logging, sweep};
 pub use self::{
     dev::DevOptions,
     help::{ETCD_CLUSTER_VERSION, ETCD_VERSION, HOLDFAST_VERSION},
+    recover::RecoverOptions,
     snapshot::{RestoreOptions, SnapshotCommand, StatusFormat},
     status::StatusOptions,
     url::{ListenUrl, check_peer},
@@ -43,6 +45,8 @@ pub enum Invocation {
     DumpState(DumpStateOptions),
     /// Work on a snapshot file.
     Snapshot(SnapshotCommand),
+    /// Make a survivor the only member of a new cluster.
+    Recover(RecoverOptions),
     /// Ask running members how they are.
     Status(StatusOptions),
     /// Run a cluster on this machine.
@@ -271,12 +275,14 @@ impl Invocation {
                 _ => read_dump(&arguments[1..], environment),
             },
             Some("snapshot") => snapshot::read(&arguments[1..]),
+            Some("recover") => recover::read(&arguments[1..], environment),
             Some("status") => status::read(&arguments[1..]),
             Some("dev") => dev::read(&arguments[1..]),
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
                 Some("dump") => Ok(Self::Print(help::dump())),
                 Some("snapshot") => Ok(Self::Print(help::snapshot())),
+                Some("recover") => Ok(Self::Print(help::recover())),
                 Some("status") => Ok(Self::Print(help::status())),
                 Some("dev") => Ok(Self::Print(help::dev())),
                 Some("--markdown") => Ok(Self::Print(help::markdown())),

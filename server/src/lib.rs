@@ -29,6 +29,7 @@ pub mod node;
 pub mod peer;
 pub mod quota;
 pub mod raft;
+pub mod recover;
 pub mod scrub;
 pub mod shard;
 mod signals;

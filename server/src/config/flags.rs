@@ -116,7 +116,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     "strict-reconfig-check" Bool, "true" Works "Refuse member changes after which those that run would be no quorum.";
     "pre-vote" Bool, "true" NoEffect "Ask before standing for election. Always on.";
     "max-learners" Number(0, MAX), "1" Works "How many learners a cluster may have.";
-    "force-new-cluster" Bool, "false" NotBuilt "Make a new cluster of one from this member's data.";
+    "force-new-cluster" Bool, "false" NotBuilt "Make a new cluster of one from this member's data; here a command: holdfast recover.";
     "discovery" Text, "" NotBuilt "Find the members through a discovery service.";
     "discovery-srv" Text, "" NotBuilt "Find the members through DNS.";
     "discovery-srv-name" Text, "" NotBuilt "The suffix of the DNS service name.";
@@ -300,6 +300,14 @@ pub(crate) const SNAPSHOT_RESTORE: &[Flag] = flags! {
 pub(crate) const SNAPSHOT_SAVE: &[Flag] = flags! {
     [Member]
     "endpoints" Text, "127.0.0.1:2379" Works "The member to take it from: one address.";
+};
+
+/// The flags of `holdfast recover`.
+pub(crate) const RECOVER: &[Flag] = flags! {
+    [Member]
+    "data-dir" Text, "default.etcd" Works "The data folder of the surviving member, which must not run.";
+    "dry-run" Bool, "false" Works "Say what is in the folder and what would be done; change nothing.";
+    "yes" Bool, "false" Works "Do not ask. For scripts, which have no terminal to be asked on.";
 };
 
 /// The flags of `holdfast status`.

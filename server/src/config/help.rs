@@ -37,11 +37,13 @@ Other commands:
   holdfast dump log         print the raft log of a stopped node, one JSON object per line
   holdfast dump state       print the database of a stopped node
   holdfast snapshot         check, restore and save snapshots, also those of etcd
+  holdfast recover          go on with one member of a cluster whose majority is lost for good
   holdfast help             this text
   holdfast help dev         the flags of holdfast dev
   holdfast help status      the flags of holdfast status
   holdfast help dump        the flags of holdfast dump
   holdfast help snapshot    the flags of holdfast snapshot
+  holdfast help recover     the flags of holdfast recover
   holdfast help --markdown  all flags as a table in Markdown
   holdfast --version        versions
 
@@ -137,6 +139,35 @@ holdfast snapshot save: saves a snapshot of a running member, as etcdctl does.
 ",
         flags::SNAPSHOT_SAVE,
     );
+    text
+}
+
+/// The text of `holdfast recover --help`.
+pub(super) fn recover() -> String {
+    let mut text = "\
+Usage: holdfast recover [flags]
+
+For a cluster that has lost its majority for good, for example two machines of three. Without a
+majority nothing can be written, and that cannot be helped in another way: the survivors cannot
+know what the others did. This makes one survivor, which is stopped, the only member of a new
+cluster that keeps the data; new members are then added to it as usual.
+
+Writes that the lost members acknowledged and that never reached the survivor are lost. So run it
+with --dry-run on every survivor, take the one with the highest last entry in the log (term, then
+index), and never start another old member with its old folder again.
+
+It says what is in the folder, what it will do and what that costs, and asks. If it is killed, the
+folder is as it was, or no member starts on it before the command was run again. If nothing is to
+be recovered it says so and changes nothing. The exit code is 1 if it refuses.
+
+If a majority can still be brought back, start those members instead: nothing is lost then.
+
+Flags:
+"
+    .to_owned();
+    flags::RECOVER
+        .iter()
+        .for_each(|flag| describe(&mut text, flag));
     text
 }
 
@@ -326,11 +357,13 @@ mod tests {
             "dump log",
             "dump state",
             "snapshot",
+            "recover",
             "help",
             "help dev",
             "help status",
             "help dump",
             "help snapshot",
+            "help recover",
             "help --markdown",
             "--version",
         ] {
@@ -344,7 +377,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_of_100_columns() {
-        for line in [node(), dump(), snapshot(), status(), dev()]
+        for line in [node(), dump(), snapshot(), recover(), status(), dev()]
             .iter()
             .flat_map(|text| text.lines())
         {
