@@ -163,7 +163,8 @@ Before you agree:
     keep what they have read. Where not all of them can be restarted (Kubernetes), start the
     recovered member, and then make yet another cluster from it, with higher revisions:
       holdfast snapshot save FILE
-      holdfast snapshot restore FILE --bump-revision 1000000000 --mark-compacted ...
+      holdfast snapshot restore FILE --bump-revision 1000000000 --mark-compacted \\
+        --initial-cluster-token NEWTOKEN ...
 "
     );
     text
