@@ -81,7 +81,6 @@ lint: setup
 unit: setup etcd
 	cargo test --locked -p holdfast-store --no-default-features
 	cargo check --locked -p holdfast-server --no-default-features --all-targets
-	cargo build --locked -p holdfast-server
 	cargo test --workspace --locked
 
 # Faults built in on purpose, each of which a test must catch; see store/src/mutant.rs.
@@ -92,8 +91,8 @@ mutants: setup
 # need none.
 FAULT_MINUTES ?= 10
 faults: setup network
-	cargo build --locked -p holdfast-server
-	cargo build --locked -p holdfast-jepsen --bin jepsen
+	@# As the tests are built: alone, they would have other features, and all would be built once more.
+	cargo test --workspace --locked --no-run
 	target/debug/jepsen suite --binary target/debug/holdfast --minutes $(FAULT_MINUTES) --least-faults 60 --least-kinds 6
 
 test: lint unit mutants faults
