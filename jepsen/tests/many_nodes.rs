@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jepsen::load::{from_env, seed};
-use jepsen::many_nodes::{Plan, run};
+use jepsen::many_nodes::{Plan, run, run_slow};
 
 /// Runs in CI.
 const SEEDS: u64 = 300;
@@ -121,6 +121,36 @@ fn nothing_promised_is_broken_in_a_cluster() {
 #[ignore = "half an hour: cargo test -p holdfast-jepsen --test many_nodes -- --ignored --nocapture"]
 fn nothing_promised_is_broken_in_a_cluster_for_long() {
     run_all(MANY_SEEDS);
+}
+
+/// What 50 ms between any two members do to a cluster in which nothing fails: nothing but wait.
+fn endure_a_slow_network(time: Duration) {
+    let plan = Plan {
+        seed: from_env("SEED").unwrap_or_else(seed),
+        is_told: false,
+    };
+    eprintln!("SEED={}", plan.seed);
+    let since = Instant::now();
+    let report = run_slow(plan, Duration::from_millis(50), time);
+    let report = report.unwrap_or_else(|violation| panic!("SEED={}: {violation}", plan.seed));
+    eprintln!("{:?}, in {:.1?}", report.counts, since.elapsed());
+    assert_eq!(report.coverage.terms, 1);
+    assert!(
+        report.counts.acknowledged > time.as_secs(),
+        "{:?}",
+        report.counts
+    );
+}
+
+#[test]
+fn a_slow_network_costs_no_leader() {
+    endure_a_slow_network(Duration::from_secs(120));
+}
+
+#[test]
+#[ignore = "some minutes: cargo test -p holdfast-jepsen --test many_nodes -- --ignored --nocapture"]
+fn an_hour_of_a_slow_network_costs_no_leader() {
+    endure_a_slow_network(Duration::from_secs(3_600));
 }
 
 #[test]

@@ -144,45 +144,12 @@ struct World {
 
 /// Runs a plan to its end, or to the first broken rule.
 pub fn run(plan: Plan) -> Result<Report, Violation> {
-    let simulation = Simulation::with_seed(plan.seed);
-    let mut rng = simulation.rng();
-    let count = match rng.random_range(0..100) {
-        0..65 => 3,
-        65..75 => 4,
-        _ => 5,
-    };
-    let ids: Vec<u64> = (0..count).map(|nth| 0xa1 + nth).collect();
-    let place = |&id: &u64| Place {
-        id,
-        disk: SimFs::new(rng.next_u64()),
-        engine: Arc::new(MemoryEngine::new()),
-        ahead: Arc::default(),
-        slowness: Arc::default(),
-        boots: 0,
-        shown: Arc::new(AtomicI64::new(1)),
-        watched: Arc::new(AtomicI64::new(1)),
-        life: None,
-    };
-    let places = ids.iter().map(place).collect();
-    let mut world = World {
-        network: Network::new(simulation.rng(), KEEP_ALIVE),
-        calm: 1 << rng.random_range(8..12),
-        simulation,
-        rng,
-        places,
-        ids,
-        shared: Arc::default(),
-        checks: Checks::default(),
-        coverage: Coverage::default(),
-        events: BTreeMap::new(),
-        next_event: 0,
-        probes: 0,
-        next_group: 1,
-        clients: Arc::default(),
-        is_troubled: true,
-        is_told: plan.is_told,
-    };
-    world.run()
+    World::new(plan).run()
+}
+
+/// Nothing fails, but every message between members takes about `delay`, for `time`: nobody stands for election.
+pub fn run_slow(plan: Plan, delay: Duration, time: Duration) -> Result<Report, Violation> {
+    World::new(plan).run_slow(delay, time)
 }
 
 fn violation<T>(text: String) -> Result<T, Violation> {
@@ -190,6 +157,47 @@ fn violation<T>(text: String) -> Result<T, Violation> {
 }
 
 impl World {
+    fn new(plan: Plan) -> World {
+        let simulation = Simulation::with_seed(plan.seed);
+        let mut rng = simulation.rng();
+        let count = match rng.random_range(0..100) {
+            0..65 => 3,
+            65..75 => 4,
+            _ => 5,
+        };
+        let ids: Vec<u64> = (0..count).map(|nth| 0xa1 + nth).collect();
+        let place = |&id: &u64| Place {
+            id,
+            disk: SimFs::new(rng.next_u64()),
+            engine: Arc::new(MemoryEngine::new()),
+            ahead: Arc::default(),
+            slowness: Arc::default(),
+            boots: 0,
+            shown: Arc::new(AtomicI64::new(1)),
+            watched: Arc::new(AtomicI64::new(1)),
+            life: None,
+        };
+        let places = ids.iter().map(place).collect();
+        World {
+            network: Network::new(simulation.rng(), KEEP_ALIVE),
+            calm: 1 << rng.random_range(8..12),
+            simulation,
+            rng,
+            places,
+            ids,
+            shared: Arc::default(),
+            checks: Checks::default(),
+            coverage: Coverage::default(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            probes: 0,
+            next_group: 1,
+            clients: Arc::default(),
+            is_troubled: true,
+            is_told: plan.is_told,
+        }
+    }
+
     fn run(&mut self) -> Result<Report, Violation> {
         for place in 0..self.places.len() {
             let delay = self.rng.random_range(0..300);
@@ -207,6 +215,37 @@ impl World {
             self.endure()?;
             recovery = recovery.max(self.recover()?);
         }
+        self.end(recovery)
+    }
+
+    fn run_slow(&mut self, delay: Duration, time: Duration) -> Result<Report, Violation> {
+        self.heal()?;
+        let recovery = self.recover()?;
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        for &from in &self.ids {
+            for &to in self.ids.iter().filter(|&&to| to != from) {
+                let weather = Weather {
+                    delay: micros * 9 / 10..micros * 11 / 10,
+                    ..Weather::default()
+                };
+                self.network.set_weather(from, to, weather);
+            }
+        }
+        let (terms, since) = (self.checks.terms(), self.simulation.now());
+        while self.simulation.now() < since + time {
+            self.step()?;
+            if self.checks.terms() != terms {
+                return violation(format!(
+                    "an election after {:?} of {delay:?} delay, though nothing failed",
+                    self.simulation.now() - since
+                ));
+            }
+        }
+        self.end(recovery)
+    }
+
+    /// Lets everything end, and looks at what is left.
+    fn end(&mut self, recovery: Duration) -> Result<Report, Violation> {
         self.quiet()?;
         self.compare()?;
         self.coverage.terms = self.checks.terms();
