@@ -39,7 +39,8 @@ options:
   --converge-ms N      from the end of a fault to one hash on all, at most (5000; 15000 for other servers than holdfast)
   --server-flag=FLAG   one more flag for the servers; may be repeated
   --network netns|none a network of its own for each member, or all on 127.0.0.1 (netns where root may)
-  --least-faults N     of a suite: fewer faults in passed runs are a failure (0); --least-kinds N: fewer kinds of them (0)
+  --least-faults N     of a suite: fewer faults in passed runs are a failure, and one run in five need not count (0)
+  --least-kinds N      fewer kinds of them are a failure (0)
   --out DIR            where the run or the suite goes (target/jepsen/<system>-<seed>)
 
 It exits with 1 if a promise was broken, if a fault did not really happen, or if too little was tested.";
