@@ -502,8 +502,10 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
             )
         };
         let flushed = snapshot.map_or(0, |id| id.index);
-        // One flush at a time: the next is asked for when the last one has a name.
+        // One flush at a time: the next is asked for when the last one has a name. On a disk without room it would fail,
+        // and RocksDB tries only every five seconds whether there is some again.
         if asked <= flushed
+            && driver.core.admission.space.level() != Level::Exhausted
             && applied > flushed
             && driver.log.bytes_since(flushed) > driver.flush_log_bytes
         {
