@@ -1,8 +1,9 @@
 //! A disk whose power can be cut: an ext4 image on a loop device, ended by the file system's own shutdown call.
 //!
-//! From the cut on every read and write fails, and what was not synced is gone after the next mount. The image is
-//! mounted with a journal that commits every five minutes, so that next to nothing survives by luck. What this does
-//! not show: sectors torn in the middle, and writes that reach the disk out of order; the simulated disk does.
+//! From the cut on every read and write fails, and what the page cache held and was not synced is gone after the next
+//! mount. The image is mounted with a journal that commits every five minutes, so that next to nothing survives by luck.
+//! What this does not show: sectors torn in the middle, writes that reach the disk out of order, and the loss of what was
+//! written past the page cache; the simulated disk does.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ for line in sys.stdin:
     os.close(folder)
     print('cut', flush=True)
 ";
+
+/// Makes a server write its log through the page cache: a cut then loses what was not synced of it.
+pub const CACHED_LOG: (&str, &str) = ("ETCD_WAL_DIRECT_WRITES", "false");
 
 /// How long a file system may stay busy after its last process was waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

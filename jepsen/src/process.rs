@@ -46,6 +46,7 @@ pub struct Server {
     port: u16,
     flags: Vec<String>,
     wrapper: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
     child: Option<Child>,
 }
 
@@ -60,6 +61,7 @@ impl Server {
             port,
             flags: Vec::new(),
             wrapper: Vec::new(),
+            environment: Vec::new(),
             child: None,
         })
     }
@@ -78,6 +80,11 @@ impl Server {
     /// From the next start on the server is an argument of this program, which must become it.
     pub fn set_wrapper(&mut self, wrapper: &[&str]) {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// From the next start on the server gets these variables.
+    pub fn set_environment(&mut self, variables: &[(&'static str, &'static str)]) {
+        self.environment = variables.to_vec();
     }
 
     /// Where its data is.
@@ -108,6 +115,7 @@ impl Server {
             .args(["--listen-client-urls", &url])
             .args(["--advertise-client-urls", &url])
             .args(&self.flags)
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use jepsen::load::{Load, Shape, from_env, seed};
-use jepsen::power::{Cut, Disk, impossible};
+use jepsen::power::{CACHED_LOG, Cut, Disk, impossible};
 use jepsen::process::{Server, binary};
 use jepsen::sim::SimRng;
 use rand::{RngExt, SeedableRng};
@@ -129,6 +129,8 @@ async fn no_acknowledged_write_is_lost_by_a_power_cut() -> anyhow::Result<()> {
         let unfinished = after.1.segments.iter().any(|name| name.ends_with(".new"));
         coverage.had_unfinished_segment += u64::from(unfinished);
 
+        // Both ways to write the log, and each on what the other one left.
+        server.set_environment(if rng.random() { &[CACHED_LOG] } else { &[] });
         let starting = Instant::now();
         client = server.start().await.with_context(context)?;
         slowest_start = slowest_start.max(starting.elapsed());
@@ -172,6 +174,7 @@ async fn a_disk_that_lies_about_syncs_is_found_out() -> anyhow::Result<()> {
     let mut disk = Disk::new(folder.path(), &server.data_dir(), DISK_BYTES)?;
     let load = Load::new();
     // What a first start makes is synced for once, so that what is missed later is writes.
+    server.set_environment(&[CACHED_LOG]);
     server.start().await?;
     ensure!(server.terminate().await?.success());
     let syncs = "fsync,fdatasync,sync_file_range";

@@ -162,6 +162,8 @@ pub struct Config {
     pub memory: MemoryBudget,
     /// Bytes that the scrub reads per second; 0: none.
     pub scrub_rate: u64,
+    /// Whether the log is written past the page cache, if the file system can.
+    pub has_direct_log: bool,
     /// Whether the process ends when its standard input is closed.
     pub ends_with_stdin: bool,
     /// What is logged, how and where.
@@ -510,6 +512,7 @@ impl Config {
                     expected: "at least 64MiB".to_owned(),
                 }
             })?,
+            has_direct_log: values.boolean("wal-direct-writes"),
             scrub_rate: values.size("scrub-rate"),
             ends_with_stdin: values.boolean("end-with-stdin"),
             log: logging::Options::new(

@@ -378,7 +378,11 @@ fn start_node(
     );
 
     let began = Instant::now();
-    let folder = metrics::timed_log(Arc::new(RealFs::new(data_dir.wal())), metrics.clone());
+    let mut folder = RealFs::new(data_dir.wal());
+    if !config.has_direct_log {
+        folder = folder.without_direct_writes();
+    }
+    let folder = metrics::timed_log(Arc::new(folder), metrics.clone());
     let (log, log_worker, recovered) = Log::open(folder, log_options)?;
     data_dir.note_log()?;
     if let Some(cut) = recovered.cut {

@@ -7,14 +7,15 @@
 //! - created, renamed and removed names are durable only after [`WalFs::sync_dir`];
 //! - after a failed sync nothing is known about the bytes: the caller must not sync again and go on.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
-use std::sync::Arc;
-
+mod blocks;
+mod real;
 mod sim;
 
+use std::io;
+use std::sync::Arc;
+
+pub use blocks::{BLOCK, Blocks};
+pub use real::RealFs;
 pub use sim::{InDoubt, SimFs};
 
 /// One folder.
@@ -47,110 +48,18 @@ pub trait WalFile: Send + Sync {
     fn preallocate(&self, size: u64) -> io::Result<()>;
     /// Makes everything written so far durable, with the length.
     fn sync_data(&self) -> io::Result<()>;
-}
-
-/// A folder of the operating system.
-#[derive(Debug)]
-pub struct RealFs {
-    folder: PathBuf,
-}
-
-impl RealFs {
-    /// The folder must exist.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-        }
-    }
-}
-
-impl WalFs for RealFs {
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.folder)? {
-            // A name that is not UTF-8 is not one of ours.
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
-        }
-        Ok(names)
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn WalFile>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Arc::new(RealFile(options.open(self.folder.join(name))?)))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn WalFile>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        Ok(Arc::new(RealFile(options.open(self.folder.join(name))?)))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.folder.join(from), self.folder.join(to))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.folder.join(name))
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
-    }
-
-    fn describe(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
-    }
-}
-
-struct RealFile(File);
-
-impl WalFile for RealFile {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self
-                .0
-                .read_at(&mut buffer[filled..], offset + filled as u64)
-            {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn preallocate(&self, size: u64) -> io::Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        match fallocate(&self.0, FallocateFlags::empty(), 0, size) {
-            // A file system without fallocate still gets its zeros from the caller, who writes them anyway.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.0.set_len(size),
-            Err(error) => Err(error.into()),
-            Ok(()) => Ok(()),
-        }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+    /// Writes all of `bytes` and makes them durable.
+    fn write_synced(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync_data()
     }
 }
 
 /// Runs a sync and returns its result; what it does before and after is its own affair.
 pub type AroundSync = dyn Fn(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()> + Send + Sync;
 
-/// Wraps a folder so that `around` runs every sync of an *opened* file. Files being created are left out: the
+/// Wraps a folder so that `around` runs every sync of an *opened* file, with the write that belongs to it: written
+/// past the page cache, a batch takes its time there as well. Files being created are left out: the
 /// log fills its next segment in the background, and those syncs would drown the ones that writes wait for.
 pub fn observed(inner: Arc<dyn WalFs>, around: Arc<AroundSync>) -> Arc<dyn WalFs> {
     Arc::new(ObservedFs { inner, around })
@@ -218,5 +127,9 @@ impl WalFile for ObservedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         (self.around)(&mut || self.inner.sync_data())
+    }
+
+    fn write_synced(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (self.around)(&mut || self.inner.write_synced(offset, bytes))
     }
 }

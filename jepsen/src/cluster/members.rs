@@ -12,7 +12,7 @@ use super::fault::{self, Kind};
 use super::network::Network;
 use super::node::{Membership, Node, Setup, name};
 use super::world::World;
-use crate::power::Disk;
+use crate::power::{CACHED_LOG, Disk};
 
 /// An image is sparse: only what is written takes space.
 const DISK_BYTES: u64 = 700 << 20;
@@ -85,7 +85,12 @@ impl Cluster {
                 // Not the mount itself, which holds `lost+found` and cannot be removed.
                 data_dir = folder.join("disk/data");
             }
-            let environment = fault::environment(&shape.faults, &folder)?;
+            let mut environment = fault::environment(&shape.faults, &folder)?;
+            // Each cut of all meets both ways to write a log; where syncs lie, only this one loses anything.
+            if index % 2 == 1 || shape.faults.iter().any(|kind| kind.is_control) {
+                let (name, value) = CACHED_LOG;
+                environment.push((name.to_owned(), value.to_owned()));
+            }
             let setup = Setup {
                 binary: shape.binary.clone(),
                 folder,

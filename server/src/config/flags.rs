@@ -104,6 +104,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     [Own]
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
     "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
+    "wal-direct-writes" Bool, "true" Works "Write the raft log past the page cache where the file system can; false: through it.";
     "scrub-rate" Size, "4MiB" Works "How much data is read and checked again in the background, per second; 0 turns it off.";
     "end-with-stdin" Bool, "false" Works "End in order when standard input is closed: the node then never outlives who started it.";
 

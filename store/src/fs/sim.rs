@@ -317,6 +317,16 @@ impl FileState {
                 sector * SECTOR,
                 ((sector + 1) * SECTOR).min(self.bytes.len()),
             );
+            let (from, to) = (start.max(offset), end.min(offset + bytes.len()));
+            let is_in_doubt =
+                self.unsynced.contains_key(&sector) || self.doubtful.contains_key(&sector);
+            if !is_in_doubt
+                && end <= self.durable_size
+                && self.bytes[from..to] == bytes[from - offset..to - offset]
+            {
+                // Kept or lost, it holds the same.
+                continue;
+            }
             let doubtful = self.doubtful.remove(&sector);
             self.unsynced.entry(sector).or_insert_with(|| {
                 let mut old = doubtful.unwrap_or_else(|| self.bytes[start..end].to_vec());

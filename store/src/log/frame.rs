@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use crate::entry::{Entry, LogId, Membership, Payload, Vote};
+use crate::fs::{BLOCK, Blocks};
 use crate::mutant::{self, Mutant};
 
 /// Length and checksum.
@@ -136,17 +137,55 @@ impl Frame<'_> {
     }
 }
 
+/// A buffer that grew beyond this is given back.
+const BUFFER_KEPT: usize = 8 << 20;
+
 const VOTED: u8 = 1;
 const GRANTED: u8 = 2;
 
-/// Frames, appended to the buffer of one write.
+/// Frames, appended to the buffer of one write. It begins with what the block already holds that they begin in: blocks
+/// are written whole.
 #[derive(Default)]
 pub(super) struct Writer {
-    pub(super) bytes: Vec<u8>,
+    bytes: Blocks,
+    /// How much of it the block already holds.
+    held: usize,
     pub(super) epoch: u32,
 }
 
 impl Writer {
+    /// Goes on in a block that already holds these bytes, and forgets everything else.
+    pub(super) fn begin_behind(&mut self, held: &[u8]) {
+        debug_assert!(held.len() < BLOCK, "a whole block is not begun");
+        self.bytes.truncate(0);
+        self.bytes.extend_from_slice(held);
+        self.held = held.len();
+    }
+
+    /// Forgets the frames that were not written.
+    pub(super) fn rewind(&mut self) {
+        self.bytes.truncate(self.held);
+    }
+
+    /// The size of all frames to write.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.held
+    }
+
+    /// The blocks to write, the first bytes of which are there already; tells how many those are.
+    pub(super) fn blocks(&mut self) -> (usize, &[u8]) {
+        self.bytes.pad();
+        (self.held, &self.bytes)
+    }
+
+    /// Goes on behind so many bytes of frames, which [`Writer::blocks`] gave out and which are there now.
+    pub(super) fn written(&mut self, len: usize) {
+        let end = self.held + len;
+        self.bytes.truncate(end);
+        self.held = end % BLOCK;
+        self.bytes.keep_from(end - self.held, BUFFER_KEPT);
+    }
+
     pub(super) fn frame(&mut self, kind: Kind, index: u64, term: u64, payload: &[u8]) {
         let start = self.bytes.len();
         let len = u32::try_from(HEAD - PREFIX + payload.len())
@@ -291,11 +330,34 @@ mod tests {
 
     fn written(payload: &[u8]) -> Vec<u8> {
         let mut writer = Writer {
-            bytes: Vec::new(),
             epoch: 7,
+            ..Writer::default()
         };
         writer.frame(Kind::Commands, 11, 3, payload);
-        writer.bytes
+        writer.bytes.to_vec()
+    }
+
+    #[test]
+    fn what_a_block_holds_is_written_with_what_follows() {
+        let mut writer = Writer::default();
+        let mut file = Vec::new();
+        let mut frames = Vec::new();
+        for (fill, size) in (1..).zip([10, 4000, 9000, 0, 123]) {
+            let start = writer.len();
+            writer.frame(Kind::Commands, 1, 1, &vec![77; size]);
+            writer.rewind();
+            assert_eq!(writer.len(), 0, "{start} bytes were not written");
+            writer.frame(Kind::Commands, 1, 1, &vec![fill; size]);
+            frames.extend_from_slice(&writer.bytes[writer.held..]);
+            let len = writer.len();
+            let (held, blocks) = writer.blocks();
+            assert_eq!(blocks.len() % BLOCK, 0);
+            file.truncate((frames.len() - len - held) / BLOCK * BLOCK);
+            file.extend_from_slice(blocks);
+            assert_eq!(file[..frames.len()], frames);
+            assert!(file[frames.len()..].iter().all(|&byte| byte == 0));
+            writer.written(len);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::entry::{Entry, LogId, Vote};
-use crate::fs::WalFs;
+use crate::fs::{BLOCK, WalFs};
 
 pub mod dump;
 mod error;
@@ -114,8 +114,9 @@ impl Log {
         fs: Arc<dyn WalFs>,
         mut options: LogOptions,
     ) -> Result<(Self, Worker, Recovered), LogError> {
-        // Places are 32 bits wide, and a segment must hold more than its own header.
-        options.segment_bytes = options.segment_bytes.clamp(4096, 1 << 31);
+        // Places are 32 bits wide, and a segment must hold more than its own header, in whole blocks.
+        let blocks = options.segment_bytes.clamp(1, 1 << 31);
+        options.segment_bytes = blocks.next_multiple_of(BLOCK as u64);
         let found = recover::recover(&*fs, &options)?;
         let standing = found.standing;
         // Entries below the committed id may have been lost with the tail; those that are there are committed.

@@ -15,7 +15,7 @@ use super::index::{Index, Place};
 use super::segment::{self, Blank, FORMAT, Header, Standing};
 use super::worker::Active;
 use crate::entry::Membership;
-use crate::fs::{WalFile, WalFs};
+use crate::fs::{BLOCK, WalFile, WalFs};
 use crate::mutant::{self, Mutant};
 
 /// The very first segment is small, so that a fresh node need not wait for 64 MiB of zeros.
@@ -384,6 +384,7 @@ impl Recovery<'_> {
         if !self.knows_start && self.index.first() > begins {
             return Err(self.missing(self.segments[0].0.saturating_sub(1)));
         }
+        let held = self.bytes[ending.at / BLOCK * BLOCK..ending.at].to_vec();
         let wrote = |source| failed(self.fs, "repair the end of", sequence, source);
         let written = frame::written_end(&self.bytes);
         let mut cut = None;
@@ -444,6 +445,7 @@ impl Recovery<'_> {
                 file: Arc::clone(file),
                 size: ending.size,
                 end,
+                held,
             },
             blank,
             leftover,

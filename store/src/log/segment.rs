@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::frame::{Frame, HEAD, MAX_INDEX};
 use crate::entry::{LogId, Vote};
-use crate::fs::{WalFile, WalFs};
+use crate::fs::{Blocks, WalFile, WalFs};
 
 /// The version of everything in a segment.
 pub(super) const FORMAT: u32 = 1;
@@ -202,7 +202,7 @@ pub(super) fn prepare(
 
 fn fill(file: &dyn WalFile, size: u64, stop: &AtomicBool) -> io::Result<()> {
     file.preallocate(size)?;
-    let zeros = vec![0; usize::try_from(size).unwrap_or(STEP).min(STEP)];
+    let zeros = Blocks::zeros(usize::try_from(size).unwrap_or(STEP).min(STEP));
     let mut at = 0;
     while at < size {
         if stop.load(Ordering::Relaxed) {

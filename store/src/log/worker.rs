@@ -16,9 +16,6 @@ use crate::mutant::{self, Mutant};
 /// Bytes of a segment that only votes, marks and entries without commands may take: those of some ten starts.
 const RESERVE: usize = 4 << 10;
 
-/// A write buffer that grew beyond this is given back.
-const BUFFER_KEPT: usize = 8 << 20;
-
 /// Writes what the [`Log`](super::Log) handles queue. Run it on a thread of its own with [`Worker::run`], or step
 /// by step with [`Worker::run_once`].
 pub struct Worker {
@@ -44,6 +41,8 @@ pub(super) struct Active {
     pub(super) size: u64,
     /// One behind the last durable byte.
     pub(super) end: u64,
+    /// What the block holds that the next byte goes into.
+    pub(super) held: Vec<u8>,
 }
 
 /// Why [`Worker::wake`] returned.
@@ -66,6 +65,7 @@ impl From<Blank> for Active {
             file,
             size,
             end: 0,
+            held: Vec::new(),
         }
     }
 }
@@ -77,11 +77,13 @@ impl Worker {
         segment: Active,
         standing: Standing,
     ) -> Self {
+        let mut writer = Writer::default();
+        writer.begin_behind(&segment.held);
         Self {
             shared,
             options,
             segment,
-            writer: Writer::default(),
+            writer,
             standing,
             ops: Vec::new(),
             placed: Vec::new(),
@@ -312,12 +314,12 @@ impl Worker {
 
     /// Where the next frame will begin.
     fn position(&self) -> u64 {
-        self.segment.end + self.writer.bytes.len() as u64
+        self.segment.end + self.writer.len() as u64
     }
 
     /// Begins a batch with its header, and before it the segment's if this is its first.
     fn begin(&mut self) -> io::Result<()> {
-        self.writer.bytes.clear();
+        self.writer.rewind();
         self.writer.epoch = self.segment.sequence;
         if self.segment.end == 0 {
             self.first_frame();
@@ -381,6 +383,7 @@ impl Worker {
         self.writer.frame(Kind::Seal, 0, 0, &[]);
         self.flush()?;
         self.segment = blank.into();
+        self.writer.begin_behind(&self.segment.held);
         {
             let mut state = self.shared.state.lock();
             let (file, base) = (Arc::clone(&self.segment.file), state.end);
@@ -405,30 +408,27 @@ impl Worker {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let bytes = &mut self.writer.bytes;
+        let len = self.writer.len();
+        let (held, blocks) = self.writer.blocks();
+        let at = self.segment.end - held as u64;
+        let file = &*self.segment.file;
         if mutant::is_on(Mutant::BatchTailLost)
             && let [.., _, (_, last)] = self.placed[..]
             && last.sequence == self.segment.sequence
         {
             // The last of several entries is written behind the sync.
-            let late = u64::from(last.offset);
-            let (synced, tail) =
-                bytes.split_at(usize::try_from(late - self.segment.end).unwrap_or(0));
-            self.segment.file.write_at(self.segment.end, synced)?;
-            self.segment.file.sync_data()?;
-            self.segment.file.write_at(late, tail)?;
+            let mut synced = blocks.to_vec();
+            synced[usize::try_from(u64::from(last.offset) - at).unwrap_or(0)..].fill(0);
+            file.write_synced(at, &synced)?;
+            file.write_at(at, blocks)?;
+        } else if mutant::is_on(Mutant::SkipFsync) {
+            file.write_at(at, blocks)?;
         } else {
-            self.segment.file.write_at(self.segment.end, bytes)?;
-            if !mutant::is_on(Mutant::SkipFsync) {
-                self.segment.file.sync_data()?;
-            }
+            file.write_synced(at, blocks)?;
         }
-        self.segment.end += bytes.len() as u64;
-        self.shared.state.lock().end += bytes.len() as u64;
-        bytes.clear();
-        if bytes.capacity() > BUFFER_KEPT {
-            bytes.shrink_to(BUFFER_KEPT);
-        }
+        self.writer.written(len);
+        self.segment.end += len as u64;
+        self.shared.state.lock().end += len as u64;
         Ok(())
     }
 
