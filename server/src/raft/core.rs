@@ -74,7 +74,7 @@ struct Pending {
     /// Kept until the entry has its outcome, longer than some of the waiters.
     _accepted: Vec<Accepted>,
     proposed: Duration,
-    committed: Duration,
+    committed: Option<Duration>,
 }
 
 /// What a [`Core`] is made of.
@@ -213,7 +213,7 @@ impl Core {
             waiters: waiters.into_iter().map(Some).collect(),
             _accepted: accepted,
             proposed: self.clock.now(),
-            committed: Duration::ZERO,
+            committed: None,
         };
         self.proposals.opened(pending.waiters.len());
         self.pending.lock().insert(first, pending);
@@ -221,6 +221,9 @@ impl Core {
 
     fn take_pending(&self, first: u64) -> Option<Pending> {
         let pending = self.pending.lock().remove(&first)?;
+        if pending.committed.is_some() {
+            self.proposals.applied();
+        }
         self.proposals.ended(pending.waiters.len());
         Some(pending)
     }
@@ -228,8 +231,11 @@ impl Core {
     /// Notes when an entry was committed.
     pub(crate) fn committed(&self, first: u64) {
         let now = self.clock.now();
-        if let Some(pending) = self.pending.lock().get_mut(&first) {
-            pending.committed = now;
+        if let Some(pending) = self.pending.lock().get_mut(&first)
+            && pending.committed.is_none()
+        {
+            pending.committed = Some(now);
+            self.proposals.applying();
         }
     }
 
@@ -250,7 +256,7 @@ impl Core {
             if answered.sequence != next || entry.as_ref().is_none_or(|(rest, ..)| rest.len() == 0)
             {
                 entry = self.take_pending(answered.sequence).map(|pending| {
-                    let committed = pending.committed.max(pending.proposed);
+                    let committed = pending.committed.unwrap_or(pending.proposed);
                     (pending.waiters.into_iter(), pending.proposed, committed)
                 });
             }
