@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use client::{Client, ListOptions};
 use node::{Node, Signal};
 use proto::etcd::etcdserverpb::{HashKvRequest, StatusResponse};
+use proto::peer::ReadIndexRequest;
+use proto::peer::peer_client::PeerClient;
 use tempfile::TempDir;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -537,4 +539,42 @@ fn a_peer_of_another_cluster_is_refused_and_logged_once() {
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(cluster.node(0).logged("refused a peer").len(), 1);
     drop(stranger);
+}
+
+/// Only what raft says is listened to, for the sender may lead a cluster that this member has yet to catch up with.
+#[tokio::test]
+async fn a_peer_that_is_not_known_is_refused_and_logged_once() {
+    let mut cluster = Cluster::start();
+    let header = cluster.status(0).await.header.unwrap();
+    let request = |cluster_id: u64| {
+        let mut request = tonic::Request::new(ReadIndexRequest {});
+        let ids = [
+            ("holdfast-cluster", cluster_id),
+            ("holdfast-from", 0xdead),
+            ("holdfast-to", header.member_id),
+        ];
+        for (name, id) in ids {
+            let id = format!("{id:x}").parse().unwrap();
+            request.metadata_mut().insert(name, id);
+        }
+        request
+    };
+    let endpoint = cluster.peers[0].trim_start_matches("http://").to_owned();
+    let channel = client::connect(endpoint).await.unwrap().channel();
+    let mut peer = PeerClient::new(channel);
+    for _ in 0..3 {
+        let refusal = peer
+            .read_index(request(header.cluster_id))
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.code(), tonic::Code::FailedPrecondition);
+        assert!(
+            refusal.message().contains("dead is not known here"),
+            "{refusal}"
+        );
+    }
+    let node = cluster.node(0);
+    node.wait_for_log("refused a peer");
+    assert_eq!(node.logged("refused a peer").len(), 1);
+    assert_eq!(node.logged("not known as a member here").len(), 1);
 }

@@ -1,7 +1,8 @@
 //! Answers peers on the peer port: checks who calls, and hands on what it asks.
 //!
 //! A peer of another cluster, one that means another member, and one that was removed are refused, and each is logged
-//! once.
+//! once. So is one that is not known, but for what raft itself says: it may have been added, and lead by now, while this
+//! member was away, and who refused to listen would never hear of that. It is logged once, too.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -50,7 +51,7 @@ struct Answering {
     member_id: u64,
     inbound: Arc<Inbound>,
     addresses: Arc<Addresses>,
-    /// Those that were refused and logged.
+    /// What was said of whom in the log.
     strangers: Mutex<BTreeSet<(String, u64)>>,
 }
 
@@ -106,10 +107,7 @@ impl Answering {
         request: &Request<T>,
         may_be_removed: bool,
     ) -> Result<Arc<dyn Peer>, Status> {
-        let id = |name: &str| {
-            let text = request.metadata().get(name)?.to_str().ok()?;
-            u64::from_str_radix(text, 16).ok()
-        };
+        let id = |name| id(request, name);
         let (Some(cluster), Some(from), Some(to)) = (id(CLUSTER), id(FROM), id(TO)) else {
             return Err(Status::failed_precondition(
                 "this is the peer port of a Holdfast member; clients use its client port",
@@ -131,15 +129,15 @@ impl Answering {
             None
         };
         if let Some(reason) = refusal {
-            let mut strangers = self.strangers.lock();
-            if strangers.len() < STRANGERS && strangers.insert((reason.clone(), from)) {
-                tracing::warn!(
-                    peer = format!("{from:x}"),
-                    reason,
-                    "refused a peer; told once"
-                );
-            }
-            return Err(Status::failed_precondition(reason));
+            return Err(self.refuse(from, reason));
+        }
+        let is_removed = self.addresses.has_removed(from);
+        if !is_removed && !self.addresses.knows(from) && self.is_news(from, "unknown") {
+            tracing::warn!(
+                peer = format!("{from:x}"),
+                "a peer is not known as a member here: it was added while this member was away, or does not belong here; \
+                 told once"
+            );
         }
         self.inbound
             .local()
@@ -149,14 +147,38 @@ impl Answering {
     /// As [`Answering::admit`], for what only a known member may ask.
     fn admit_member<T>(&self, request: &Request<T>) -> Result<Arc<dyn Peer>, Status> {
         let local = self.admit(request)?;
-        let from = request.metadata().get(FROM);
-        let from = from.and_then(|from| u64::from_str_radix(from.to_str().ok()?, 16).ok());
-        if from.is_some_and(|from| self.addresses.knows(from)) {
-            Ok(local)
-        } else {
-            Err(Status::failed_precondition("it is not a known member"))
+        match id(request, FROM) {
+            Some(from) if self.addresses.knows(from) => Ok(local),
+            from => {
+                let from = from.unwrap_or_default();
+                let reason = format!("member {from:x} is not known here");
+                Err(self.refuse(from, reason))
+            }
         }
     }
+
+    fn refuse(&self, from: u64, reason: String) -> Status {
+        if self.is_news(from, &reason) {
+            tracing::warn!(
+                peer = format!("{from:x}"),
+                reason,
+                "refused a peer; told once"
+            );
+        }
+        Status::failed_precondition(reason)
+    }
+
+    /// Whether this was not said of it before.
+    fn is_news(&self, from: u64, what: &str) -> bool {
+        let mut strangers = self.strangers.lock();
+        strangers.len() < STRANGERS && strangers.insert((what.to_owned(), from))
+    }
+}
+
+/// The id in a header.
+fn id<T>(request: &Request<T>, name: &str) -> Option<u64> {
+    let text = request.metadata().get(name)?.to_str().ok()?;
+    u64::from_str_radix(text, 16).ok()
 }
 
 fn status(error: LinkError) -> Status {

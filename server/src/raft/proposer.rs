@@ -371,26 +371,15 @@ impl Queue {
                 forwarded: std::mem::take(&mut self.forwarded),
             };
         }
-        let mut bytes = 0;
-        let mut fits = |length: usize| {
-            let fits = bytes < MAX_ENTRY_BYTES;
-            bytes += if fits { length } else { 0 };
-            fits
-        };
-        // Those of others are already batches: they go first, and leave the half of it at least.
-        let forwarded = self.forwarded.iter();
-        let forwarded = forwarded
-            .scan(0, |sum, forwarded| {
-                let before = *sum;
-                *sum += forwarded.commands.len();
-                Some((before, forwarded.commands.len()))
-            })
-            .take_while(|&(before, length)| before < MAX_ENTRY_BYTES / 2 && fits(length))
-            .count();
-        let commands = self.commands.iter();
-        let commands = commands
-            .take_while(|queued| fits(queued.command.encoded_len()))
-            .count();
+        // Those of others are already batches, as large as an entry perhaps: they go first. But half of it is for this
+        // member's own, or others that always have more would keep them waiting for ever.
+        let forwarded = self.forwarded.iter().map(|batch| batch.commands.len());
+        let (forwarded, taken) = count_within(forwarded, MAX_ENTRY_BYTES / 2);
+        let own = self.commands.iter();
+        let own = own.map(|queued| queued.command.encoded_len());
+        let room = (MAX_ENTRY_BYTES / 2).max(MAX_ENTRY_BYTES.saturating_sub(taken));
+        let (commands, own) = count_within(own, room);
+        let bytes = taken + own;
         let (rest, rest_forwarded) = (
             self.commands.split_off(commands),
             self.forwarded.split_off(forwarded),
@@ -401,6 +390,19 @@ impl Queue {
             forwarded: std::mem::replace(&mut self.forwarded, rest_forwarded),
         }
     }
+}
+
+/// How many of these lengths, one after the other, begin within the room, and their sum.
+fn count_within(lengths: impl Iterator<Item = usize>, room: usize) -> (usize, usize) {
+    let mut sum = 0;
+    let count = lengths
+        .take_while(|length| {
+            let begins = sum < room;
+            sum += if begins { *length } else { 0 };
+            begins
+        })
+        .count();
+    (count, sum)
 }
 
 /// Where a batch goes.
@@ -616,6 +618,42 @@ mod tests {
             outcome: Err(Refusal::KeyNotFound),
         }]);
         assert!(fits(5_000), "it has its outcome");
+    }
+
+    #[test]
+    fn large_batches_of_others_do_not_keep_own_commands_waiting() {
+        let mut queue = Queue::default();
+        let mut own = 0;
+        for _ in 0..10 {
+            for _ in 0..2 {
+                queue.forwarded.push(Forwarded {
+                    commands: vec![0; MAX_ENTRY_BYTES].into(),
+                    count: 2,
+                    reply: reply().0,
+                });
+            }
+            queue.commands.push(Queued {
+                command: Command {
+                    op: Some(Op::Put(PutRequest {
+                        value: vec![0; MAX_ENTRY_BYTES / 2].into(),
+                        ..PutRequest::default()
+                    })),
+                    ..Command::default()
+                },
+                waiter: Waiter {
+                    reply: reply().0,
+                    since: Duration::ZERO,
+                    deadline: Duration::MAX,
+                },
+                accepted: None,
+            });
+            queue.bytes = queue.count_bytes();
+            let taken = queue.take();
+            assert_eq!(taken.forwarded.len(), 1, "others have their turn");
+            own += taken.commands.len();
+            assert_eq!(queue.bytes, queue.count_bytes());
+        }
+        assert_eq!(own, 10, "none waits while others always have more");
     }
 
     #[test]
