@@ -479,6 +479,7 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     while !driver.stopping.load(Ordering::Acquire) {
         R::sleep(TICK).await;
         driver.core.expire();
+        driver.core.proposals.look_at_held();
         driver.give_up();
         driver.tell_members(&mut told);
         health::note::<R>(&driver.raft, &driver.core, driver.patience);

@@ -7,7 +7,7 @@
 //! becomes of it there, it is not sent again. Its answers come from this member's own apply.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -74,6 +74,10 @@ pub(crate) struct Proposals {
     open_commands: AtomicUsize,
     /// Entries of this member's commands that are committed and not applied here yet.
     applying: AtomicUsize,
+    /// Something waited for them when that was last looked at.
+    was_held: AtomicBool,
+    /// It need not wait any longer.
+    is_let_go: AtomicBool,
     failed: AtomicU64,
 }
 
@@ -276,7 +280,10 @@ impl Proposals {
             }
             let goes = match queue.amount() {
                 Amount::Nothing => false,
-                Amount::Little => self.applying.load(Ordering::SeqCst) == 0,
+                Amount::Little => {
+                    self.applying.load(Ordering::SeqCst) == 0
+                        || self.is_let_go.swap(false, Ordering::SeqCst)
+                }
                 Amount::Enough => true,
             };
             if !goes
@@ -312,6 +319,17 @@ impl Proposals {
     /// It is applied, or nobody waits for that any more.
     pub(crate) fn applied(&self) {
         if self.applying.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.waker.wake();
+        }
+    }
+
+    /// Lets go what waited for entries to be applied when this was called before, too: apply stands still here, but
+    /// not where else the log goes.
+    pub(crate) fn look_at_held(&self) {
+        let waits = self.queue.lock().amount() != Amount::Nothing;
+        let is_held = waits && self.applying.load(Ordering::SeqCst) > 0;
+        if self.was_held.swap(is_held, Ordering::Relaxed) && is_held {
+            self.is_let_go.store(true, Ordering::SeqCst);
             self.waker.wake();
         }
     }
@@ -700,6 +718,11 @@ mod tests {
         assert!(next().is_none());
         propose(1);
         assert_eq!(next().map(|batched| batched.commands.len()), Some(ENOUGH));
+        propose(1);
+        core.proposals.look_at_held();
+        assert!(next().is_none());
+        core.proposals.look_at_held();
+        assert!(next().is_some(), "apply stands still");
         propose(1);
         assert!(next().is_none());
         core.fail(2, &CallError::LeaderChanged);
