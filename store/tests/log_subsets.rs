@@ -23,16 +23,18 @@ const SOME_SUBSETS: usize = 24;
 /// Sectors of a block of 4 KiB, which some disks write as a whole.
 const BLOCK: usize = 8;
 
-fn log_options() -> LogOptions {
+/// Segments of so many blocks: a batch is written with the block that it begins in, and in one of a single block that is
+/// always the first.
+fn log_options(blocks: u64) -> LogOptions {
     LogOptions {
         tail_bytes: 0,
-        ..options(4096)
+        ..options(4096 * blocks)
     }
 }
 
 fn reopened(disk: &SimFs, what: &str) -> (Log, Worker, Model, bool) {
     let (log, worker, recovered) =
-        open(disk, &log_options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        open(disk, &log_options(1)).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = Model::read(&log).unwrap_or_else(|error| panic!("{what}: {error}"));
     (log, worker, found, recovered.cut.is_some())
 }
@@ -51,7 +53,7 @@ fn play(seed: u64, operation: u64) -> Cut {
     let disk = SimFs::new(seed);
     disk.cut_power_after(operation);
     let mut model = Model::default();
-    let (steps, acknowledged) = match open(&disk, &log_options()) {
+    let (steps, acknowledged) = match open(&disk, &log_options(1 + seed % 2)) {
         Ok((log, mut worker, _)) => live(&log, &mut worker, &mut model, &mut random),
         Err(_) => (Vec::<Step>::new(), 0),
     };
@@ -126,7 +128,7 @@ fn check(cut: &Cut, kept: &[bool], what: &str, random: &mut StdRng, seen: &mut S
         // The power goes once more, while the log is being repaired.
         seen.cases += 1;
         disk.cut_power_after(random.random_range(0..8));
-        drop(open(&disk, &log_options()));
+        drop(open(&disk, &log_options(2)));
         disk.crash();
     }
     let (log, worker, found, is_torn) = reopened(&disk, what);
