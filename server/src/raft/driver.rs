@@ -577,9 +577,14 @@ impl<R: AsyncRuntime> Driver<R> {
         *told = Some(members.version());
         (self.on_members)(&members);
         self.note_learner(&members);
-        // Until raft has dropped it, it may be needed for the very quorum that drops it; then the leader falls silent.
-        let is_dropped = !self.core.is_leader() && self.core.silence() > self.patience;
-        if members.is_removed(self.core.member_id) && is_dropped {
+        // Until raft has dropped it, it may be needed for the very quorum that drops it.
+        let own = self.core.member_id;
+        let is_dropped = || {
+            let is_silent = self.core.silence() > self.patience;
+            !self.core.is_leader()
+                && membership::can_be_spared::<R>(&self.raft, own, &members, is_silent)
+        };
+        if members.is_removed(self.core.member_id) && is_dropped() {
             self.core.stop_for(
                 "this member was removed from the cluster; its data folder is of no use any more. To have it join \
                  again, add it as a new member (etcdctl member add) and start it with an empty data folder and \

@@ -118,15 +118,16 @@ pub(super) async fn run<R: AsyncRuntime>(raft: RaftOf<R>, core: Arc<Core>) {
             }
             Next::Drop(id) => {
                 farewell::<R>(&raft, id).await;
-                tracing::info!(
-                    member = format!("{id:x}"),
-                    "a removed member gets no more of the log"
-                );
                 let one = BTreeSet::from([id]);
                 if present.voters.contains(&id) {
+                    // It goes on to get the log, so that it learns that its vote is not needed any more.
                     let voters = ChangeMembers::RemoveVoters(one);
-                    raft.change_membership(voters, false).await
+                    raft.change_membership(voters, true).await
                 } else {
+                    tracing::info!(
+                        member = format!("{id:x}"),
+                        "a removed member gets no more of the log"
+                    );
                     let nodes = ChangeMembers::RemoveNodes(one);
                     raft.change_membership(nodes, false).await
                 }
@@ -148,6 +149,43 @@ fn is_stuck<R: AsyncRuntime>(raft: &RaftOf<R>) -> bool {
         && stored.membership().get_joint_config().len() > 1
         && stored.log_id().as_ref().map(|id| id.index)
             <= metrics.last_applied.as_ref().map(|id| id.index)
+}
+
+/// Whether the cluster can do without this member, which was removed and hears nothing any more (`is_silent`) or still
+/// does: raft has settled on voters without it, or the others are a majority in every set that it may still be part of.
+pub(super) fn can_be_spared<R: AsyncRuntime>(
+    raft: &RaftOf<R>,
+    own: u64,
+    members: &Members,
+    is_silent: bool,
+) -> bool {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    let stored = &metrics.membership_config;
+    let sets = stored.membership().get_joint_config();
+    let is_settled = stored.log_id().as_ref().map(|id| id.index)
+        <= metrics.last_applied.as_ref().map(|id| id.index);
+    is_spared(
+        sets,
+        own,
+        |id| members.is_removed(id),
+        is_settled,
+        is_silent,
+    )
+}
+
+fn is_spared(
+    sets: &[BTreeSet<u64>],
+    own: u64,
+    is_removed: impl Fn(u64) -> bool,
+    is_settled: bool,
+    is_silent: bool,
+) -> bool {
+    if is_settled && !sets.iter().any(|set| set.contains(&own)) {
+        return true;
+    }
+    let stay = |set: &BTreeSet<u64>| set.iter().filter(|id| !is_removed(**id)).count();
+    is_silent && sets.iter().all(|set| stay(set) * 2 > set.len())
 }
 
 /// What there is, on a leader whose last change is done.
@@ -243,6 +281,25 @@ mod tests {
         assert_eq!(
             one(&table(&[2], &[]), &raft(&[1, 2], &[], &[])),
             Next::Nothing
+        );
+    }
+
+    #[test]
+    fn a_removed_member_stays_while_its_vote_is_needed() {
+        let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+        let spared = |sets: &[&[u64]], staying: &[u64], is_settled, is_silent| {
+            let sets: Vec<_> = sets.iter().map(|ids| set(ids)).collect();
+            is_spared(&sets, 1, |id| !staying.contains(&id), is_settled, is_silent)
+        };
+        assert!(spared(&[&[2]], &[2], true, false), "raft has dropped it");
+        assert!(!spared(&[&[2]], &[2], false, false), "that may be lost yet");
+        assert!(!spared(&[&[1, 2, 3]], &[2, 3], true, false));
+        assert!(spared(&[&[1, 2, 3]], &[2, 3], true, true), "two of three");
+        assert!(!spared(&[&[1, 2]], &[2], true, true), "one of two");
+        assert!(!spared(&[&[1, 2], &[2]], &[2], true, true));
+        assert!(
+            !spared(&[&[1, 2, 3]], &[3], true, true),
+            "one of the others was removed, too"
         );
     }
 }
