@@ -31,6 +31,8 @@ const CLUSTER: Catcher = (
 
 const ALARMS: Catcher = ("holdfast-store", "state", "alarms::");
 
+const LEASES: Catcher = ("holdfast-store", "state", "leases::");
+
 const MEMBERS: Catcher = ("holdfast-store", "state", "members::");
 
 /// The test that catches a mutant.
@@ -48,6 +50,7 @@ fn catcher(mutant: Mutant) -> Catcher {
         | Mutant::RangePastEnd
         | Mutant::WrongNestedBranch => MODEL,
         Mutant::AlarmIgnored => ALARMS,
+        Mutant::LeaseExpiredByAnybody => LEASES,
         Mutant::RemovedMemberForgotten => MEMBERS,
         Mutant::SnapshotWithoutTail => ETCD_FILES,
         Mutant::HalfSnapshot => TRANSFER,

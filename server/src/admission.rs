@@ -52,7 +52,14 @@ impl Admission {
             Level::Enough => false,
             Level::Low => charge > 0,
             Level::Exhausted => match op {
-                Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compact(_) => true,
+                Op::Put(_)
+                | Op::DeleteRange(_)
+                | Op::Txn(_)
+                | Op::Compact(_)
+                | Op::LeaseGrant(_)
+                | Op::LeaseRevoke(_)
+                | Op::LeaseCheckpoints(_)
+                | Op::LeaseExpiry(_) => true,
                 // A few bytes, and a way out.
                 Op::Alarm(_) | Op::MemberChange(_) => false,
             },

@@ -228,6 +228,19 @@ fn command(command: &Command) -> Value {
                 "member": format!("{:x}", request.member_id),
             });
         }
+        Some(Op::LeaseGrant(request)) => {
+            line["lease_grant"] = json!({ "id": request.id, "ttl": request.ttl });
+        }
+        Some(Op::LeaseRevoke(request)) => line["lease_revoke"] = json!({ "id": request.id }),
+        Some(Op::LeaseExpiry(expiry)) => {
+            line["lease_expiry"] = json!({ "id": expiry.id, "term": expiry.term });
+        }
+        Some(Op::LeaseCheckpoints(noted)) => {
+            let checkpoints = noted.checkpoints.iter();
+            let left = checkpoints.map(|one| json!({ "id": one.id, "left": one.remaining_ttl }));
+            line["lease_checkpoints"] =
+                json!({ "term": noted.term, "leases": left.collect::<Vec<_>>() });
+        }
         Some(Op::MemberChange(MemberChange {
             change: Some(change),
         })) => line["member_change"] = member_change(change),

@@ -20,6 +20,7 @@ pub mod exec;
 mod fuzz;
 pub mod http;
 pub mod identity;
+pub(crate) mod lessor;
 pub mod limits;
 pub mod listen;
 pub mod logging;

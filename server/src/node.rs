@@ -180,6 +180,24 @@ pub struct SeenByLeader {
     pub peers: Vec<PeerStatus>,
 }
 
+/// What became of the wish to keep a lease alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// Its seconds to live from now on; 0 if there is no such lease.
+    Ttl(i64),
+    /// It may be over; to be asked again.
+    Ending,
+}
+
+/// What is left of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseLeft {
+    /// Its seconds to live, as granted.
+    pub granted: i64,
+    /// What is left of them.
+    pub left: Duration,
+}
+
 /// What a node asks of consensus, whatever runtime that is on.
 pub(crate) trait Control: Send + Sync {
     fn status(&self) -> NodeStatus;
@@ -188,6 +206,9 @@ pub(crate) trait Control: Send + Sync {
     fn seen_by_leader(&self) -> BoxFuture<Result<SeenByLeader, CallError>> {
         Box::pin(std::future::ready(Ok(SeenByLeader::default())))
     }
+
+    /// What is left of a lease, by the leader.
+    fn lease_left(&self, id: i64) -> BoxFuture<Result<Option<LeaseLeft>, CallError>>;
 
     fn shutdown(&self) -> BoxFuture<()>;
     fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>>;
@@ -293,6 +314,28 @@ impl Node {
     pub async fn read_barrier(&self, call: &Call) -> Result<(), CallError> {
         let core = &self.inner.core;
         core.reads.submit(core.clock.now(), call.timeout)?.await
+    }
+
+    /// Keeps leases alive, by the leader; what became of each, in their order. Harmless to repeat.
+    pub async fn keep_alive(&self, call: &Call, ids: Vec<i64>) -> Result<Vec<Renewed>, CallError> {
+        let core = &self.inner.core;
+        let until = core.clock.now() + call.timeout;
+        core.renewals.submit(ids, until)?.await
+    }
+
+    /// What is left of a lease, by the leader; none if there is no such lease.
+    pub async fn lease_left(&self, id: i64) -> Result<Option<LeaseLeft>, CallError> {
+        self.inner.control.lease_left(id).await
+    }
+
+    /// The ids of all leases, the soonest over first if this member knows.
+    pub fn leases(&self) -> Vec<i64> {
+        let core = &self.inner.core;
+        core.lessor.by_deadline().unwrap_or_else(|| {
+            let mut all = core.reader.leases().all();
+            all.sort_unstable_by_key(|(id, term)| (term.left(), *id));
+            all.into_iter().map(|(id, _)| id).collect()
+        })
     }
 
     /// Returns once this member has removed from its disk what a compaction to `revision` gave up, and will not see it

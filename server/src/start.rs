@@ -530,6 +530,12 @@ fn open_databases(
     Ok((Databases::default(), Arc::new(engine), closed))
 }
 
+/// As in etcd, an election and a half, in whole seconds: nobody can keep a lease alive while there is no leader.
+fn min_lease_ttl(election_timeout: Duration) -> i64 {
+    let millis = election_timeout.as_millis() * 3 / 2;
+    i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
 fn service_options(config: &Config, member_id: u64) -> etcd::Options {
     etcd::Options {
         max_request_bytes: config.max_request_bytes,
@@ -548,6 +554,7 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
         },
         is_reconfig_strict: config.is_reconfig_strict,
         max_learners: config.max_learners,
+        min_lease_ttl: min_lease_ttl(config.election_timeout),
     }
 }
 

@@ -55,9 +55,15 @@ impl Alarms {
             return None;
         }
         let writes = match op {
-            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compact(_) => true,
-            // Whoever repairs a cluster needs both.
-            Op::Alarm(_) | Op::MemberChange(_) => false,
+            Op::Put(_)
+            | Op::DeleteRange(_)
+            | Op::Txn(_)
+            | Op::Compact(_)
+            | Op::LeaseGrant(_)
+            | Op::LeaseRevoke(_)
+            | Op::LeaseExpiry(_) => true,
+            // Whoever repairs a cluster needs the first two; the last says what is so anyway.
+            Op::Alarm(_) | Op::MemberChange(_) | Op::LeaseCheckpoints(_) => false,
         };
         if writes && self.is_on(AlarmType::Corrupt) {
             return Some(Refusal::Corrupt);
@@ -100,6 +106,8 @@ impl FromIterator<(i32, u64)> for Alarms {
 
 /// What a key costs beside its bytes.
 const KEY: u64 = 256;
+/// What a lease costs.
+const LEASE: u64 = 64;
 
 /// What a command costs of the space that is left: zero for one that adds nothing.
 ///
@@ -108,7 +116,14 @@ pub fn charge(op: &Op) -> u64 {
     match op {
         Op::Put(request) => put_charge(request),
         Op::Txn(request) => txn_charge(request),
-        Op::DeleteRange(_) | Op::Compact(_) | Op::Alarm(_) | Op::MemberChange(_) => 0,
+        Op::LeaseGrant(_) => LEASE,
+        Op::DeleteRange(_)
+        | Op::Compact(_)
+        | Op::Alarm(_)
+        | Op::MemberChange(_)
+        | Op::LeaseRevoke(_)
+        | Op::LeaseCheckpoints(_)
+        | Op::LeaseExpiry(_) => 0,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DeleteRangeResponse, Member, PutResponse, TxnResponse,
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, Member, PutResponse, TxnResponse,
 };
 
 /// The outcome of one command. Response headers carry only `revision`; the server fills in the rest.
@@ -20,6 +21,12 @@ pub enum Answer {
     Alarm(AlarmResponse),
     /// Of a change of members: all of them, by id.
     Members(Vec<Member>),
+    /// Of a grant of a lease.
+    LeaseGrant(LeaseGrantResponse),
+    /// Of the end of a lease: asked for, or because its time was up.
+    LeaseRevoke(LeaseRevokeResponse),
+    /// Of a checkpoint of leases.
+    LeaseCheckpoints,
 }
 
 /// Why a well-formed request was not carried out. Nothing was changed.
@@ -28,7 +35,13 @@ pub enum Refusal {
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     #[error("key not found")]
     KeyNotFound,
-    /// A put named a lease that does not exist.
+    /// A lease has the id of one that is there.
+    #[error("there is a lease {0:x} already")]
+    LeaseExists(i64),
+    /// What a leader told of leases came into the log of another one.
+    #[error("the leader that told it leads no more")]
+    LeaderGone,
+    /// A put, or the end of a lease, named one that does not exist.
     #[error("lease {0} not found")]
     LeaseNotFound(i64),
     /// The revision is gone.
@@ -112,7 +125,12 @@ impl Operations {
             Answer::Put(_) => self.puts += 1,
             Answer::DeleteRange(_) => self.deletes += 1,
             Answer::Txn(response) => self.add_txn(response),
-            Answer::Compact(_) | Answer::Alarm(_) | Answer::Members(_) => {}
+            Answer::Compact(_)
+            | Answer::Alarm(_)
+            | Answer::Members(_)
+            | Answer::LeaseGrant(_)
+            | Answer::LeaseRevoke(_)
+            | Answer::LeaseCheckpoints => {}
         }
     }
 

@@ -17,6 +17,7 @@ use crate::entry::{Entry, LogId, Payload};
 use crate::error::{Need, StoreError};
 use crate::history::ChangeSet;
 use crate::layout;
+use crate::leases::{LeaseChange, Leases};
 use crate::members::Members;
 use crate::mutant::{self, Mutant};
 use crate::mvcc::index::{Builder, Index};
@@ -32,7 +33,7 @@ use crate::snapshot::{self, SnapshotName, StoredMembership};
 /// The envelope format that this version writes and reads.
 pub const BATCH_FORMAT: u32 = 1;
 /// The highest feature level that this version can apply.
-pub const FEATURE_LEVEL: u32 = 3;
+pub const FEATURE_LEVEL: u32 = 4;
 
 /// The revision of a store that was never written.
 const FIRST_REVISION: i64 = 1;
@@ -60,6 +61,8 @@ pub struct Outcome {
     pub answers: Vec<Answered>,
     /// One for each new revision, in their order.
     pub changes: Vec<Arc<ChangeSet>>,
+    /// What happened to leases, in order.
+    pub leases: Vec<LeaseChange>,
 }
 
 /// The state machine's writing side; one thread owns it.
@@ -79,6 +82,8 @@ pub struct Machine {
     alarms: Arc<Alarms>,
     /// Shared like those.
     members: Arc<Members>,
+    /// Readers look at the same ones.
+    leases: Leases,
     batch: Batch,
     scratch: Vec<u8>,
     cache: Cache,
@@ -101,7 +106,8 @@ impl Machine {
     /// Opens the state that the engine holds, and rebuilds the index; values stay in the engine for now.
     pub fn open(engine: Arc<dyn StateEngine>, options: Options) -> Result<Self, StoreError> {
         check_format(&*engine)?;
-        let (index, index_bytes) = read_index(&*engine)?;
+        let leases = Leases::read(&*engine)?;
+        let (index, index_bytes) = read_index(&*engine, &leases)?;
         let twin = Twin::new(index, index_bytes);
         let state = snapshot::current(&*engine)?;
         let alarms = Arc::new(snapshot::alarms(&*engine)?);
@@ -130,6 +136,7 @@ impl Machine {
             missed: Arc::default(),
             retained: Arc::new(Retained::new(retained_bytes(&options))),
             pins: Arc::default(),
+            leases: leases.clone(),
         };
         reader.pins.published(&reader.view.load());
         let budget = options.value_budget_bytes;
@@ -149,6 +156,7 @@ impl Machine {
             compact_revision,
             alarms,
             members,
+            leases,
             batch: Batch::default(),
             scratch: Vec::new(),
             operations: Operations::default(),
@@ -208,6 +216,8 @@ impl Machine {
             compact_revision: self.compact_revision,
             alarms: &mut self.alarms,
             members: &mut self.members,
+            leases: &self.leases,
+            lease_changes: Vec::new(),
             changes: Vec::new(),
             formers: None,
             room: Room::new(true),
@@ -227,19 +237,13 @@ impl Machine {
                     };
                 }
                 Payload::Commands(encoded) => {
-                    apply_commands(
-                        &mut writer,
-                        entry.id.index,
-                        encoded,
-                        answers_to,
-                        &mut answers,
-                    )?;
+                    apply_commands(&mut writer, entry.id, encoded, answers_to, &mut answers)?;
                 }
             }
             applied = Some(entry.id);
         }
         let (revision, compact_revision) = (writer.revision, writer.compact_revision);
-        let changes = writer.sets;
+        let (changes, leases) = (writer.sets, writer.lease_changes);
         if let Some(applied) = applied
             && self.applied != Some(applied)
         {
@@ -278,7 +282,11 @@ impl Machine {
         self.recall_missed();
         self.strip_beyond_budget();
         self.publish();
-        Ok(Outcome { answers, changes })
+        Ok(Outcome {
+            answers,
+            changes,
+            leases,
+        })
     }
 
     /// Makes everything applied so far durable and names it.
@@ -439,8 +447,8 @@ fn check_format(engine: &dyn StateEngine) -> Result<(), StoreError> {
     }
 }
 
-/// The index without values, and the bytes of its tips.
-fn read_index(engine: &dyn StateEngine) -> Result<(Index, usize), StoreError> {
+/// The index without values, and the bytes of its tips. Leases get their keys.
+fn read_index(engine: &dyn StateEngine, leases: &Leases) -> Result<(Index, usize), StoreError> {
     let (mut builder, mut bytes) = (Builder::default(), 0);
     let mut scratch = Vec::new();
     let mut fault = None;
@@ -451,6 +459,7 @@ fn read_index(engine: &dyn StateEngine) -> Result<(Index, usize), StoreError> {
         &mut |key, stored, _| match layout::tip(&mut scratch, key, stored) {
             Ok(tip) => {
                 bytes += tip.fixed_bytes();
+                leases.moved(key, 0, tip.tags().lease);
                 builder.push(tip);
                 Step::Next
             }
@@ -498,11 +507,12 @@ pub fn member_changes(index: u64, encoded: &Bytes) -> Result<Vec<Change>, StoreE
 
 fn apply_commands(
     writer: &mut Writer<'_>,
-    index: u64,
+    id: LogId,
     encoded: &Bytes,
     answers_to: Option<(u64, u64)>,
     answers: &mut Vec<Answered>,
 ) -> Result<(), StoreError> {
+    let index = id.index;
     let envelope = envelope(index, encoded)?;
     let needs = |needs| StoreError::UnknownCommand { index, needs };
     answers.reserve(envelope.commands.len());
@@ -510,7 +520,7 @@ fn apply_commands(
         let origin = (command.member, command.boot);
         writer.room = Room::new(answers_to.is_none_or(|here| here == origin));
         let outcome = match &command.op {
-            Some(op) if is_known(op) => apply_command(writer, op)?,
+            Some(op) if is_known(op) => apply_command(writer, id.term, op)?,
             Some(_) | None => return Err(needs(Need::Command(place))),
         };
         writer.finish_command();
@@ -535,7 +545,11 @@ fn is_known(op: &Op) -> bool {
     !matches!(op, Op::MemberChange(MemberChange { change: None }))
 }
 
-fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refusal>, StoreError> {
+fn apply_command(
+    writer: &mut Writer<'_>,
+    term: u64,
+    op: &Op,
+) -> Result<Result<Answer, Refusal>, StoreError> {
     if let Some(refusal) = writer.alarms.refuses(op) {
         return Ok(Err(refusal));
     }
@@ -554,6 +568,21 @@ fn apply_command(writer: &mut Writer<'_>, op: &Op) -> Result<Result<Answer, Refu
         Op::MemberChange(MemberChange { change }) => {
             let change = change.as_ref();
             writer.member(change.expect("what is not known was told apart before"))
+        }
+        Op::LeaseGrant(request) => writer.lease_grant(request).map(Answer::LeaseGrant),
+        Op::LeaseRevoke(request) => writer.lease_end(request.id).map(Answer::LeaseRevoke),
+        Op::LeaseCheckpoints(request) => {
+            if request.term != term {
+                return Ok(Err(Refusal::LeaderGone));
+            }
+            writer.lease_checkpoint(&request.checkpoints);
+            Ok(Answer::LeaseCheckpoints)
+        }
+        Op::LeaseExpiry(expiry) => {
+            if expiry.term != term && !mutant::is_on(Mutant::LeaseExpiredByAnybody) {
+                return Ok(Err(Refusal::LeaderGone));
+            }
+            writer.lease_end(expiry.id).map(Answer::LeaseRevoke)
         }
     })
 }

@@ -6,7 +6,7 @@
 //! | `kv`, superseded | a key as above, sub-revision (4 bytes BE) | as above |
 //! | `tip` | user key | varints: mod, create, version, lease, value length |
 //! | `log` | revision (8 bytes BE), sub-revision (4 bytes BE) | op (1 byte), user key |
-//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`], [`META_MEMBERS`], [`META_INSTALLED`] and `kept_prefix` |
+//! | `meta` | a name | see [`META_FORMAT`], [`META_STATE`], [`META_SWEPT`], [`META_ALARMS`], [`META_MEMBERS`], [`META_INSTALLED`], `put_lease_key` and `kept_prefix` |
 //!
 //! - `kv` holds each version once, newest first within a key. The escape (0x00 becomes 0x00 0xFF, the end is
 //!   0x00 0x00) keeps keys in byte order although revisions follow them.
@@ -17,12 +17,13 @@
 //! - The sub-revision of a version is kept beside it because hashes and exports need it.
 
 use prost::Message as _;
-use proto::command::MemberTable;
+use proto::command::{Lease, MemberTable};
 
 use crate::alarm::Alarms;
 use crate::engine::Family;
 use crate::entry::{LogId, Membership};
 use crate::error::StoreError;
+use crate::leases::Term;
 use crate::members::Members;
 use crate::record::{Record, Tags, Tip};
 use crate::snapshot::{SnapshotName, StoredMembership};
@@ -48,6 +49,52 @@ pub const META_INSTALLED: &[u8] = b"installed";
 /// item's own key follows; the value is as it was.
 pub(crate) fn kept_prefix(bucket: &str) -> Vec<u8> {
     [b"etcd/", bucket.as_bytes(), b"/"].concat()
+}
+
+/// Appends the `meta` key of a lease: as of an item of etcd's bucket `lease`.
+pub(crate) fn put_lease_key(out: &mut Vec<u8>, id: i64) {
+    out.extend_from_slice(LEASE_PREFIX);
+    out.extend_from_slice(&id.to_be_bytes());
+}
+
+/// What the names of leases begin with: [`kept_prefix`] of `lease`.
+const LEASE_PREFIX: &[u8] = b"etcd/lease/";
+
+/// All leases are from the first of these on, and before the second.
+pub(crate) fn lease_bounds() -> (Vec<u8>, Vec<u8>) {
+    let mut end = LEASE_PREFIX.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    (LEASE_PREFIX.to_vec(), end)
+}
+
+/// Appends the `meta` value of a lease: etcd's.
+pub(crate) fn put_lease(out: &mut Vec<u8>, id: i64, term: Term) {
+    let lease = Lease {
+        id,
+        ttl: term.ttl,
+        remaining_ttl: term.remaining,
+    };
+    out.extend_from_slice(&lease.encode_to_vec());
+}
+
+/// Reads a lease.
+pub(crate) fn lease(key: &[u8], stored: &[u8]) -> Result<(i64, Term), StoreError> {
+    let damaged = || StoreError::damaged("a lease in family meta cannot be read");
+    let id = key
+        .strip_prefix(LEASE_PREFIX)
+        .and_then(|id| id.try_into().ok());
+    let id = i64::from_be_bytes(id.ok_or_else(damaged)?);
+    let lease = Lease::decode(stored).map_err(|_| damaged())?;
+    if lease.id != id || lease.ttl < 0 || lease.remaining_ttl < 0 {
+        return Err(damaged());
+    }
+    let term = Term {
+        ttl: lease.ttl,
+        remaining: lease.remaining_ttl,
+    };
+    Ok((id, term))
 }
 
 /// A family's name in the engine.

@@ -45,6 +45,8 @@ pub enum Mutant {
     BatchTailLost,
     /// A state says that it has applied less than it has, so that a restart applies it once more.
     AppliedTwice,
+    /// A lease ends although the leader that found it to be over leads no more.
+    LeaseExpiredByAnybody,
     /// The id of a removed member may be used again.
     RemovedMemberForgotten,
     /// A member that led goes on leading after a restart, in its old term.
@@ -75,7 +77,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -95,6 +97,7 @@ impl Mutant {
         Self::TornTailKept,
         Self::BatchTailLost,
         Self::AppliedTwice,
+        Self::LeaseExpiredByAnybody,
         Self::RemovedMemberForgotten,
         Self::LeaderRestored,
         Self::QuorumNotAwaited,

@@ -6,6 +6,7 @@ pub(crate) mod compact;
 pub(crate) mod delete;
 pub(crate) mod heads;
 pub mod index;
+pub(crate) mod lease;
 pub(crate) mod pace;
 pub(crate) mod put;
 pub mod range;

@@ -18,6 +18,7 @@ use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::hash::{self, KvHash};
 use crate::history::{self, History};
+use crate::leases::Leases;
 use crate::members::Members;
 use crate::mutant::{self, Mutant};
 use crate::mvcc::chosen::Chosen;
@@ -67,6 +68,7 @@ pub struct Reader {
     /// Older views, for the next pages of lists.
     pub(crate) retained: Arc<Retained>,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) leases: Leases,
 }
 
 /// Fetched records that may wait for the writer; more are dropped, which only costs later reads.
@@ -76,6 +78,11 @@ impl Reader {
     /// The newest state. It stays readable at its own revision for as long as it is held.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The leases as of the last command.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// Shows a view from now on.

@@ -264,7 +264,12 @@ async fn run(node: &Node, operation: &Operation, timeout: Duration) -> Result<Ou
             revision: revision(txn.header),
             is_changed: txn.succeeded,
         },
-        Answer::Compact(_) | Answer::Alarm(_) | Answer::Members(_) => Outcome::Refused,
+        Answer::Compact(_)
+        | Answer::Alarm(_)
+        | Answer::Members(_)
+        | Answer::LeaseGrant(_)
+        | Answer::LeaseRevoke(_)
+        | Answer::LeaseCheckpoints => Outcome::Refused,
     })
 }
 

@@ -127,6 +127,24 @@ pub const TOO_MANY_REQUESTS: Status =
 /// The lease does not exist.
 pub const LEASE_NOT_FOUND: Status =
     Status::fixed(Code::NotFound, "etcdserver: requested lease not found");
+/// A lease has the id of another one.
+pub const LEASE_EXISTS: Status =
+    Status::fixed(Code::FailedPrecondition, "etcdserver: lease already exists");
+/// A lease is to live longer than any may.
+pub const LEASE_TTL_TOO_LARGE: Status =
+    Status::fixed(Code::OutOfRange, "etcdserver: too large lease TTL");
+/// The lease of whoever waits for a lock has ended.
+pub const SESSION_EXPIRED: Status = Status::fixed(Code::Unknown, "mutex: session is expired");
+/// The lease of a candidate has ended; etcd does not look.
+pub const SESSION_EXPIRED_IN_ELECTION: Status =
+    Status::fixed(Code::Unknown, "election: session expired");
+/// A leader is to say who it is.
+pub const MISSING_LEADER_KEY: Status =
+    Status::fixed(Code::Unknown, "\"leader\" field must be provided");
+/// Who says something leads no more.
+pub const NOT_ELECTED: Status = Status::fixed(Code::Unknown, "election: not leader");
+/// Nobody leads.
+pub const NOBODY_ELECTED: Status = Status::fixed(Code::Unknown, "election: no leader");
 /// A member that only learns answers nothing that must be new.
 pub const NOT_FOR_LEARNER: Status = Status::fixed(
     Code::FailedPrecondition,
@@ -248,6 +266,15 @@ pub const NO_ROUTE: Status = Status::fixed(Code::NotFound, "Not Found");
 /// A call through the gateway that is not a POST.
 pub const NOT_POST: Status = Status::fixed(Code::Unimplemented, "Method Not Allowed");
 
+/// What a service on top of others answers if one of these refuses: etcd's are clients of themselves, and clients lose
+/// the code.
+pub fn inner(status: &Status) -> Status {
+    Status {
+        code: Code::Unknown,
+        text: status.text.clone(),
+    }
+}
+
 /// JSON that is none, or does not fit the request's type.
 pub fn bad_json(error: &impl std::fmt::Display) -> Status {
     Status::made(Code::InvalidArgument, format!("proto: {error}"))
@@ -333,6 +360,8 @@ impl From<&Refusal> for Status {
         match refusal {
             Refusal::KeyNotFound => KEY_NOT_FOUND,
             Refusal::LeaseNotFound(_) => LEASE_NOT_FOUND,
+            Refusal::LeaseExists(_) => LEASE_EXISTS,
+            Refusal::LeaderGone => LEADER_CHANGED,
             Refusal::Compacted { .. } => COMPACTED,
             Refusal::FutureRevision { .. } => FUTURE_REVISION,
             Refusal::AnswerTooLong => ANSWER_TOO_LONG,

@@ -8,11 +8,16 @@ pub mod check;
 pub mod cluster;
 pub mod codec;
 mod defragment;
+mod election;
 pub mod error;
+mod follow;
 mod hash;
 pub mod health;
 pub mod kv;
+mod lease;
+mod lock;
 pub mod maintenance;
+mod messages;
 mod offload;
 mod range_stream;
 mod reconfigure;
@@ -46,7 +51,7 @@ use offload::Offload;
 
 use crate::http::Web;
 use crate::listen::{Peer, Serve};
-use crate::metrics::GrpcMethod;
+use crate::metrics::{GrpcCall, GrpcMethod};
 use crate::node::{Call, Node};
 
 /// How much longer than `--max-request-bytes` a message may be before it is not even read.
@@ -75,6 +80,8 @@ pub struct Options {
     pub is_reconfig_strict: bool,
     /// How many learners there may be.
     pub max_learners: u64,
+    /// The shortest time to live of a lease, in seconds.
+    pub min_lease_ttl: i64,
 }
 
 /// Everything that answers on the client port; one for a node, shared by all connections.
@@ -127,6 +134,18 @@ struct Methods {
     txn: GrpcMethod,
     compact: GrpcMethod,
     watch: GrpcMethod,
+    lease_grant: GrpcMethod,
+    lease_revoke: GrpcMethod,
+    lease_keep_alive: GrpcMethod,
+    lease_time_to_live: GrpcMethod,
+    lease_leases: GrpcMethod,
+    lock: GrpcMethod,
+    unlock: GrpcMethod,
+    campaign: GrpcMethod,
+    proclaim: GrpcMethod,
+    leader: GrpcMethod,
+    observe: GrpcMethod,
+    resign: GrpcMethod,
     member_list: GrpcMethod,
     member_add: GrpcMethod,
     member_remove: GrpcMethod,
@@ -258,6 +277,18 @@ impl Service {
             txn: metrics.grpc("etcdserverpb.KV", "Txn"),
             compact: metrics.grpc("etcdserverpb.KV", "Compact"),
             watch: metrics.grpc("etcdserverpb.Watch", "Watch"),
+            lease_grant: metrics.grpc("etcdserverpb.Lease", "LeaseGrant"),
+            lease_revoke: metrics.grpc("etcdserverpb.Lease", "LeaseRevoke"),
+            lease_keep_alive: metrics.grpc("etcdserverpb.Lease", "LeaseKeepAlive"),
+            lease_time_to_live: metrics.grpc("etcdserverpb.Lease", "LeaseTimeToLive"),
+            lease_leases: metrics.grpc("etcdserverpb.Lease", "LeaseLeases"),
+            lock: metrics.grpc("v3lockpb.Lock", "Lock"),
+            unlock: metrics.grpc("v3lockpb.Lock", "Unlock"),
+            campaign: metrics.grpc("v3electionpb.Election", "Campaign"),
+            proclaim: metrics.grpc("v3electionpb.Election", "Proclaim"),
+            leader: metrics.grpc("v3electionpb.Election", "Leader"),
+            observe: metrics.grpc("v3electionpb.Election", "Observe"),
+            resign: metrics.grpc("v3electionpb.Election", "Resign"),
             member_list: metrics.grpc("etcdserverpb.Cluster", "MemberList"),
             member_add: metrics.grpc("etcdserverpb.Cluster", "MemberAdd"),
             member_remove: metrics.grpc("etcdserverpb.Cluster", "MemberRemove"),
@@ -316,6 +347,43 @@ impl Service {
                 Box::pin(self.unary(&methods.compact, peer, request, kv::compact)).await
             }
             "/etcdserverpb.Watch/Watch" => self.watch(request),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                self.stream(&methods.lease_keep_alive, request, Self::keep_alive)
+            }
+            "/etcdserverpb.Lease/LeaseGrant" => {
+                Box::pin(self.unary(&methods.lease_grant, peer, request, lease::grant)).await
+            }
+            "/etcdserverpb.Lease/LeaseRevoke" => {
+                Box::pin(self.unary(&methods.lease_revoke, peer, request, lease::revoke)).await
+            }
+            "/etcdserverpb.Lease/LeaseTimeToLive" => {
+                let method = &methods.lease_time_to_live;
+                Box::pin(self.unary(method, peer, request, lease::time_to_live)).await
+            }
+            "/etcdserverpb.Lease/LeaseLeases" => {
+                Box::pin(self.unary(&methods.lease_leases, peer, request, lease::leases)).await
+            }
+            "/v3lockpb.Lock/Lock" => {
+                Box::pin(self.unary(&methods.lock, peer, request, lock::lock)).await
+            }
+            "/v3lockpb.Lock/Unlock" => {
+                Box::pin(self.unary(&methods.unlock, peer, request, lock::unlock)).await
+            }
+            "/v3electionpb.Election/Campaign" => {
+                Box::pin(self.unary(&methods.campaign, peer, request, election::campaign)).await
+            }
+            "/v3electionpb.Election/Proclaim" => {
+                Box::pin(self.unary(&methods.proclaim, peer, request, election::proclaim)).await
+            }
+            "/v3electionpb.Election/Leader" => {
+                Box::pin(self.unary(&methods.leader, peer, request, election::leader)).await
+            }
+            "/v3electionpb.Election/Observe" => {
+                Box::pin(self.unary(&methods.observe, peer, request, election::observe)).await
+            }
+            "/v3electionpb.Election/Resign" => {
+                Box::pin(self.unary(&methods.resign, peer, request, election::resign)).await
+            }
             "/etcdserverpb.Cluster/MemberList" => {
                 Box::pin(self.unary(&methods.member_list, peer, request, cluster::member_list))
                     .await
@@ -478,6 +546,21 @@ impl Service {
     /// Answers a request that is not gRPC.
     pub(crate) async fn http(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
         Box::pin(self.web.respond(self, peer, request)).await
+    }
+
+    /// Checks the metadata of a call of many messages, and has it served.
+    fn stream<B>(
+        &self,
+        method: &GrpcMethod,
+        request: Request<B>,
+        serve: impl FnOnce(&Self, &GrpcMethod, GrpcCall<GrpcMethod>, Request<B>) -> Response<Body>,
+    ) -> Response<Body> {
+        let mut call = method.begin();
+        if let Err(status) = self.metadata(request.headers()) {
+            call.ended(status.code());
+            return codec::refuse(&status);
+        }
+        serve(self, method, call.into_owned(), request)
     }
 
     fn watch<B>(&self, request: Request<B>) -> Response<Body>

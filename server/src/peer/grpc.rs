@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use proto::peer::peer_client::PeerClient;
 use proto::peer::{
     AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
-    HelloReply, HelloRequest, MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest,
-    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
-    VoteRequest,
+    HelloReply, HelloRequest, LeasesReply, LeasesRequest, MembersReply, MembersRequest,
+    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
+    TransferLeaderRequest, VoteReply, VoteRequest,
 };
 use tokio::sync::watch;
 use tonic::metadata::AsciiMetadataValue;
@@ -280,6 +280,12 @@ impl Peer for Link {
     fn health(&self, request: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
         self.call(request, |mut client, request| async move {
             client.health(request).await
+        })
+    }
+
+    fn leases(&self, request: LeasesRequest) -> BoxFuture<Result<LeasesReply, LinkError>> {
+        self.call(request, |mut client, request| async move {
+            client.leases(request).await
         })
     }
 

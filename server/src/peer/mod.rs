@@ -18,8 +18,9 @@ use std::sync::{Arc, OnceLock};
 use futures_util::Stream;
 use proto::peer::{
     AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
-    HelloReply, HelloRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
-    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
+    HelloReply, HelloRequest, LeasesReply, LeasesRequest, ReadIndexReply, ReadIndexRequest,
+    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
+    VoteRequest,
 };
 
 use crate::node::BoxFuture;
@@ -70,6 +71,12 @@ pub trait Peer: Send + Sync + 'static {
 
     /// Asks the leader how it sees the others.
     fn health(&self, _: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
+        let refusal = "this is not known here".to_owned();
+        Box::pin(std::future::ready(Err(LinkError::Refused(refusal))))
+    }
+
+    /// Asks the leader to keep leases alive, or what is left of one.
+    fn leases(&self, _: LeasesRequest) -> BoxFuture<Result<LeasesReply, LinkError>> {
         let refusal = "this is not known here".to_owned();
         Box::pin(std::future::ready(Err(LinkError::Refused(refusal))))
     }
@@ -146,6 +153,10 @@ impl Peer for Nobody {
     }
 
     fn health(&self, _: HealthRequest) -> BoxFuture<Result<HealthReply, LinkError>> {
+        self.answer()
+    }
+
+    fn leases(&self, _: LeasesRequest) -> BoxFuture<Result<LeasesReply, LinkError>> {
         self.answer()
     }
 

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use proto::peer::peer_server::{Peer as Protocol, PeerServer};
 use proto::peer::{
     AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
-    HelloReply, HelloRequest, MembersReply, MembersRequest, ReadIndexReply, ReadIndexRequest,
-    SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply,
-    VoteRequest,
+    HelloReply, HelloRequest, LeasesReply, LeasesRequest, MembersReply, MembersRequest,
+    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
+    TransferLeaderRequest, VoteReply, VoteRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -268,6 +268,15 @@ impl Protocol for Answering {
     ) -> Result<Response<HealthReply>, Status> {
         let local = self.admit_member(&request)?;
         let answer = local.health(request.into_inner()).await;
+        Ok(Response::new(answer.map_err(status)?))
+    }
+
+    async fn leases(
+        &self,
+        request: Request<LeasesRequest>,
+    ) -> Result<Response<LeasesReply>, Status> {
+        let local = self.admit_member(&request)?;
+        let answer = local.leases(request.into_inner()).await;
         Ok(Response::new(answer.map_err(status)?))
     }
 

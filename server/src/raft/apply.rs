@@ -128,6 +128,10 @@ impl ApplyWorker {
 
     fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let outcome = self.machine.apply(entries)?;
+        if !outcome.leases.is_empty() {
+            let now = self.core.clock.now();
+            self.core.lessor.changed(&outcome.leases, now);
+        }
         self.core
             .set_applied(self.machine.applied(), self.machine.membership());
         self.tell_sweep();

@@ -10,7 +10,7 @@ use super::core::Parts;
 use crate::admission::Admission;
 use crate::exec::{Clock, SystemClock};
 use crate::metrics::Metrics;
-use crate::node::{BoxFuture, Control, MoveError, Node, NodeStatus};
+use crate::node::{BoxFuture, CallError, Control, LeaseLeft, MoveError, Node, NodeStatus};
 use crate::watch::{self, Hub, Identity};
 
 struct Nobody;
@@ -18,6 +18,10 @@ struct Nobody;
 impl Control for Nobody {
     fn status(&self) -> NodeStatus {
         NodeStatus::default()
+    }
+
+    fn lease_left(&self, _: i64) -> BoxFuture<Result<Option<LeaseLeft>, CallError>> {
+        Box::pin(std::future::ready(Err(CallError::NoLeader)))
     }
 
     fn move_leader(&self, _: u64) -> BoxFuture<Result<(), MoveError>> {
@@ -52,6 +56,7 @@ pub(crate) fn node(admission: Admission) -> (Node, Arc<Core>) {
         metrics: Arc::new(Metrics::new(false)),
         admission: Arc::new(admission),
         applied: (machine.applied(), machine.membership().clone()),
+        lease_grace: std::time::Duration::ZERO,
     });
     (Node::new(core.clone(), Arc::new(Nobody)), core)
 }

@@ -15,11 +15,13 @@ use tokio::sync::watch;
 
 use super::health::Connections;
 use super::holds::Holds;
+use super::leases::Renewals;
 use super::proposer::{Proposals, Waiter};
 use super::reads::Reads;
 use crate::admission::Admission;
 use crate::databases::Databases;
 use crate::exec::Clock;
+use crate::lessor::Lessor;
 use crate::metrics::Metrics;
 use crate::node::{CallError, Proposed};
 use crate::quota::Accepted;
@@ -43,6 +45,8 @@ pub struct Core {
     pub(crate) admission: Arc<Admission>,
     pub(crate) proposals: Proposals,
     pub(crate) reads: Reads,
+    pub(crate) lessor: Lessor,
+    pub(crate) renewals: Renewals,
     pub(crate) sweeps: Sweeps,
     pending: Mutex<BTreeMap<u64, Pending>>,
     /// Position and membership as of the last applied entry.
@@ -90,6 +94,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) applied: (Option<LogId>, StoredMembership),
+    /// How much longer leases live after a change of the leader.
+    pub(crate) lease_grace: Duration,
 }
 
 impl Core {
@@ -108,6 +114,8 @@ impl Core {
             admission: parts.admission,
             proposals: Proposals::default(),
             reads: Reads::default(),
+            lessor: Lessor::new(parts.lease_grace),
+            renewals: Renewals::default(),
             sweeps: Sweeps::default(),
             pending: Mutex::default(),
             applied_index: AtomicU64::new(parts.applied.0.map_or(0, |id| id.index)),
@@ -171,6 +179,18 @@ impl Core {
     pub(crate) fn silence(&self) -> Duration {
         let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         self.clock.now().saturating_sub(heard)
+    }
+
+    /// Has deadlines of leases be kept while this member leads, whether or not it is in touch with a quorum: what it
+    /// decides without one has no effect.
+    pub(crate) fn follow_leadership(&self) {
+        let term = self.term();
+        let leads = self.leader.load(Ordering::Acquire) == self.member_id;
+        // What leaders before it decided is applied before its own first entry.
+        let has_begun = || self.applied.lock().0.is_some_and(|id| id.term == term);
+        let leads_in = (leads && has_begun()).then_some(term);
+        self.lessor
+            .follow(leads_in, self.reader.leases(), self.clock.now());
     }
 
     pub(crate) fn is_leader(&self) -> bool {
@@ -322,6 +342,7 @@ impl Core {
         }
         self.proposals.close(error);
         self.reads.close(error);
+        self.renewals.close(error);
         // A read round that waits for apply ends, too.
         self.applied_waker.wake();
     }

@@ -22,14 +22,16 @@ use super::log_storage::LogStorage;
 use super::network::Peers;
 use super::state_machine::StateMachine;
 use super::take_snapshot::Incoming;
-use super::{Core, RaftOf, agreement, health, membership, proposer, reads};
+use super::{Core, RaftOf, agreement, health, leases, membership, proposer, reads};
 use crate::admission::Admission;
 use crate::auto_compact::{self, Retention};
 use crate::databases::Databases;
 use crate::disk_space::Level;
 use crate::exec::{Clock, Exec, Work};
 use crate::metrics::Metrics;
-use crate::node::{BoxFuture, Call, CallError, Control, MoveError, Node, NodeStatus, SeenByLeader};
+use crate::node::{
+    BoxFuture, Call, CallError, Control, LeaseLeft, MoveError, Node, NodeStatus, SeenByLeader,
+};
 use crate::peer::memory::{Memory, MemoryWorker};
 use crate::peer::{Inbound, Transport};
 use crate::sweep::{self, SweepWorker};
@@ -215,6 +217,7 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
             options.machine.applied(),
             options.machine.membership().clone(),
         ),
+        lease_grace: options.election_timeout,
     });
     let (apply, jobs) = ApplyWorker::new(options.machine, core.clone());
     let (flush, flushes) = FlushWorker::new(core.clone());
@@ -291,9 +294,11 @@ pub async fn start<R: AsyncRuntime>(options: NodeOptions) -> Result<Node, StartE
     drop(R::spawn(reads::run::<R>(
         raft.clone(),
         core.clone(),
-        transport,
+        transport.clone(),
         patience,
     )));
+    drop(R::spawn(leases::run::<R>(core.clone(), transport)));
+    drop(R::spawn(leases::look_after::<R>(core.clone())));
     drop(R::spawn(membership::run::<R>(raft.clone(), core.clone())));
     drop(R::spawn(follow_metrics(driver.clone())));
     drop(R::spawn(look_after(driver.clone())));
@@ -718,6 +723,11 @@ impl<R: AsyncRuntime> Control for Driver<R> {
         let (raft, core, transport) =
             (self.raft.clone(), self.core.clone(), self.transport.clone());
         Box::pin(async move { health::ask::<R>(&raft, &core, &*transport).await })
+    }
+
+    fn lease_left(&self, id: i64) -> BoxFuture<Result<Option<LeaseLeft>, CallError>> {
+        let (core, transport) = (self.core.clone(), self.transport.clone());
+        Box::pin(async move { leases::left::<R>(&core, &*transport, id).await })
     }
 
     fn move_leader(&self, to: u64) -> BoxFuture<Result<(), MoveError>> {

@@ -8,15 +8,16 @@ use openraft::{AsyncRuntime, ReadPolicy};
 use proto::peer::forward_reply::Outcome;
 use proto::peer::{
     AppendReply, AppendRequest, ForwardReply, ForwardRequest, HealthReply, HealthRequest,
-    HelloReply, HelloRequest, LogId, ReadIndexReply, ReadIndexRequest, Remembered, SnapshotReply,
-    SnapshotRequest, TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
+    HelloReply, HelloRequest, LeasesReply, LeasesRequest, LogId, ReadIndexReply, ReadIndexRequest,
+    Remembered, SnapshotReply, SnapshotRequest, TransferLeaderReply, TransferLeaderRequest,
+    VoteReply, VoteRequest,
 };
 
 use store::log::Log;
 use tokio::sync::mpsc;
 
 use super::take_snapshot::Incoming;
-use super::{Core, RaftOf, health, take_snapshot, wire};
+use super::{Core, RaftOf, health, leases, take_snapshot, wire};
 use crate::node::BoxFuture;
 use crate::peer::memory;
 use crate::peer::{Answers, LinkError, Peer, Requests};
@@ -142,6 +143,11 @@ impl<R: AsyncRuntime> Peer for Local<R> {
             .map(|seen| wire::health_reply(&seen))
             .ok_or_else(|| refused("this member does not lead"));
         std::future::ready(answer).boxed()
+    }
+
+    fn leases(&self, request: LeasesRequest) -> BoxFuture<Result<LeasesReply, LinkError>> {
+        let core = self.core.clone();
+        Box::pin(async move { leases::answer_peer(&core, request).await.map_err(refused) })
     }
 
     fn forward(

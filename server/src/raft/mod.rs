@@ -6,7 +6,7 @@
 //! - `network`, `inbound`: what this member asks of its peers, and what it answers; `wire`: the messages.
 //! - `on_its_way`: keeps openraft from taking an old answer for a new one.
 //! - `send_snapshot`, `take_snapshot`: the whole state, for a member that is far behind.
-//! - `health`: how the leader sees the others.
+//! - `health`: how the leader sees the others. `leases`: keeps leases alive, and ends them.
 //! - `membership`: has raft's configuration follow the table of members.
 //! - `apply`: the worker that owns the machine. `flush`: the one that makes its state durable.
 //! - `agreement`: whether state and log are of the same past. `holds`: log that a snapshot under way needs.
@@ -23,6 +23,7 @@ mod forward;
 mod health;
 mod holds;
 mod inbound;
+mod leases;
 mod log_storage;
 mod membership;
 mod network;

@@ -77,6 +77,7 @@ impl StoreBuilder<Types<TokioRuntime>, LogStorage, StateMachine, Guard> for Buil
             metrics: Arc::new(Metrics::new(false)),
             admission: Arc::default(),
             applied: (machine.applied(), machine.membership().clone()),
+            lease_grace: std::time::Duration::ZERO,
         });
         let (apply, jobs) = ApplyWorker::new(machine, core.clone());
         let (flush, flushes) = FlushWorker::new(core.clone());

@@ -90,6 +90,7 @@ impl Member {
             metrics: Arc::new(Metrics::new(false)),
             admission: Arc::default(),
             applied: (machine.applied(), machine.membership().clone()),
+            lease_grace: Duration::ZERO,
         });
         let (apply, jobs) = ApplyWorker::new(machine, core.clone());
         let (flush, flushes) = FlushWorker::new(core.clone());

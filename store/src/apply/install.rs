@@ -105,6 +105,8 @@ impl Machine {
     fn become_installed(&mut self, mut installed: Self) {
         installed.operations = self.operations;
         installed.answers_to = self.answers_to;
+        self.leases.become_other(&installed.leases);
+        installed.leases = self.leases.clone();
         installed.reader = self.reader.clone();
         installed.twin.begin();
         installed.publish();

@@ -21,7 +21,7 @@ impl Writer<'_> {
 
     /// What must hold before a put, alone or in a transaction. Of two refusals etcd gives the lease's.
     pub(crate) fn check_put(&self, request: &PutRequest) -> Result<(), Refusal> {
-        if request.lease != 0 && !self.has_lease(request.lease) {
+        if request.lease != 0 && self.leases.term(request.lease).is_none() {
             return Err(Refusal::LeaseNotFound(request.lease));
         }
         if (request.ignore_value || request.ignore_lease)
@@ -58,10 +58,5 @@ impl Writer<'_> {
             header: self.header(),
             prev_kv,
         })
-    }
-
-    /// Whether a lease exists. No command grants one yet.
-    fn has_lease(&self, _lease: i64) -> bool {
-        false
     }
 }

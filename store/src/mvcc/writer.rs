@@ -13,6 +13,7 @@ use crate::answer::{Answer, Refusal};
 use crate::engine::{Batch, Family, StateEngine};
 use crate::history::{Change, ChangeSet, Previous};
 use crate::layout::{self, Op};
+use crate::leases::{LeaseChange, Leases};
 use crate::members::Members;
 use crate::mutant::{self, Mutant};
 use crate::record::{Fields, Record, Tags, Tip};
@@ -30,6 +31,9 @@ pub(crate) struct Writer<'a> {
     pub(crate) compact_revision: i64,
     pub(crate) alarms: &'a mut Arc<Alarms>,
     pub(crate) members: &'a mut Arc<Members>,
+    pub(crate) leases: &'a Leases,
+    /// What this batch did to leases.
+    pub(crate) lease_changes: Vec<LeaseChange>,
     /// Changes of the command at work; they become one revision.
     pub(crate) changes: Vec<Change>,
     /// The former tips of those changes, in their order, while the command may have to be taken back.
@@ -127,6 +131,8 @@ impl Writer<'_> {
             formers.push(former.clone());
         }
         if let Some((record, tags)) = written {
+            self.leases
+                .moved(key, tags.map_or(0, |tags| tags.lease), record.lease());
             put_version(batch, Op::Put, sub(changes.len()), &record);
             let previous = tags
                 .map(|tags| Previous::new(&tags, former.as_ref().and_then(Tip::record).cloned()));
@@ -182,6 +188,7 @@ impl Writer<'_> {
             self.batch
                 .delete(Family::Tip, |out| out.extend_from_slice(key));
         }
+        self.leases.moved(key, former.tags().lease, 0);
         put_version(self.batch, Op::Delete, sub(self.changes.len()), &record);
         let previous = Some(Previous::new(&former.tags(), former.record().cloned()));
         self.changes.push(Change {
@@ -198,6 +205,13 @@ impl Writer<'_> {
         let formers = self.formers.take().unwrap_or_default();
         let changes = std::mem::take(&mut self.changes);
         for (change, former) in changes.iter().zip(formers).rev() {
+            let lease = if change.is_delete {
+                0
+            } else {
+                change.record.lease()
+            };
+            let before = former.as_ref().map_or(0, |tip| tip.tags().lease);
+            self.leases.moved(change.record.key(), lease, before);
             match former {
                 Some(tip) => self.twin.insert(tip),
                 None => drop(self.twin.remove(change.record.key())),

@@ -108,6 +108,13 @@ pub(crate) fn check_view(machine: &Machine, model: &Model, questions: &[RangeReq
         (model.revision(), model.compact_revision)
     );
     assert_eq!(view.index.len(), model.state_at(view.revision).len());
+    let mut leases = reader.leases().all();
+    leases.sort_unstable_by_key(|(id, _)| *id);
+    let expected = model.leases.iter().map(|(&id, &term)| (id, term));
+    assert_eq!(leases, expected.collect::<Vec<_>>());
+    for &id in model.leases.keys() {
+        assert_eq!(reader.leases().keys(id), Some(model.keys_of(id)));
+    }
     for question in questions {
         check_range(&reader, &view, model, question);
     }

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
+use prost::Message as _;
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::RangeRequest;
 use proto::etcd::etcdserverpb::request_op::Request;
@@ -303,7 +304,15 @@ fn many_leases_are_taken_over_and_handed_out_bit_by_bit() {
     writer.begin_bucket(b"key").unwrap();
     writer.begin_bucket(b"lease").unwrap();
     for id in 0..40_i64 {
-        let value = vec![u8::try_from(id).unwrap(); VALUE];
+        // A lease, and a field that nobody knows.
+        let mut value = proto::command::Lease {
+            id,
+            ttl: 60,
+            remaining_ttl: 0,
+        }
+        .encode_to_vec();
+        value.extend_from_slice(&[0x7a, 0x80, 0x80, 0x40]);
+        value.resize(value.len() + VALUE, u8::try_from(id).unwrap());
         writer.put(&id.to_be_bytes(), &value).unwrap();
     }
     let file = writer.finish().unwrap().0.into_inner();

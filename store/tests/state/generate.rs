@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use proto::command::command::Op;
+use proto::command::{LeaseCheckpoints, LeaseExpiry};
 use proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+    Compare, DeleteRangeRequest, LeaseCheckpoint, LeaseGrantRequest, LeaseRevokeRequest,
+    PutRequest, RangeRequest, TxnRequest,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -55,6 +57,36 @@ fn range_end(random: &mut StdRng) -> Bytes {
     }
 }
 
+/// Few, so that most are met again.
+fn lease(random: &mut StdRng) -> i64 {
+    random.random_range(1..5)
+}
+
+/// A command about leases.
+fn of_leases(random: &mut StdRng) -> Op {
+    let id = lease(random);
+    // Seldom one of a leader that leads no more.
+    let term = if random.random_bool(0.2) { 2 } else { 1 };
+    match random.random_range(0..10) {
+        0..6 => Op::LeaseGrant(LeaseGrantRequest {
+            id,
+            ttl: random.random_range(1..100),
+        }),
+        6 => Op::LeaseRevoke(LeaseRevokeRequest { id }),
+        7 => Op::LeaseExpiry(LeaseExpiry { id, term }),
+        _ => {
+            let checkpoint = |id| LeaseCheckpoint {
+                id,
+                remaining_ttl: random.random_range(0..120),
+            };
+            Op::LeaseCheckpoints(LeaseCheckpoints {
+                term,
+                checkpoints: [id, id % 4 + 1].map(checkpoint).to_vec(),
+            })
+        }
+    }
+}
+
 fn put(random: &mut StdRng, key: Bytes) -> PutRequest {
     let ignore_value = random.random_bool(0.1);
     PutRequest {
@@ -64,7 +96,11 @@ fn put(random: &mut StdRng, key: Bytes) -> PutRequest {
         } else {
             value(random)
         },
-        lease: if random.random_bool(0.03) { 7 } else { 0 },
+        lease: if random.random_bool(0.15) {
+            lease(random)
+        } else {
+            0
+        },
         prev_kv: random.random_bool(0.3),
         ignore_value,
         ignore_lease: random.random_bool(0.05),
@@ -131,7 +167,7 @@ fn compare(random: &mut StdRng, revision: i64) -> Compare {
         1 => (CompareTarget::Create, TargetUnion::CreateRevision(number)),
         2 => (CompareTarget::Mod, TargetUnion::ModRevision(number)),
         3 => (CompareTarget::Value, TargetUnion::Value(value(random))),
-        _ => (CompareTarget::Lease, TargetUnion::Lease(number % 2)),
+        _ => (CompareTarget::Lease, TargetUnion::Lease(number % 5)),
     };
     let result = [
         CompareResult::Equal,
@@ -197,7 +233,8 @@ fn txn(random: &mut StdRng, revision: i64, depth: usize, free: &mut Vec<Bytes>) 
 pub(crate) fn command(random: &mut StdRng, model: &Model) -> Op {
     let revision = model.revision();
     match random.random_range(0..100) {
-        0..50 => {
+        0..6 => of_leases(random),
+        6..50 => {
             let key = key(random);
             Op::Put(put(random, key))
         }

@@ -18,6 +18,7 @@ mod faulty;
 #[cfg(feature = "rocksdb")]
 mod figures;
 mod generate;
+mod leases;
 mod members;
 mod model;
 mod pages;

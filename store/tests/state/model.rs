@@ -9,10 +9,12 @@ use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
-    CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
+    ResponseOp, TxnRequest, TxnResponse,
 };
 use proto::etcd::mvccpb::KeyValue;
+use store::leases::Term;
 use store::{Answer, Refusal};
 
 pub(crate) type State = BTreeMap<Bytes, KeyValue>;
@@ -27,6 +29,8 @@ pub(crate) struct Model {
     /// Changes by revision.
     pub(crate) changes: Vec<Vec<Change>>,
     pub(crate) compact_revision: i64,
+    /// The leases of now. The keys of each are those that name it.
+    pub(crate) leases: BTreeMap<i64, Term>,
 }
 
 /// A command at work.
@@ -42,7 +46,27 @@ impl Model {
             states: vec![State::new()],
             changes: vec![Vec::new()],
             compact_revision: -1,
+            leases: BTreeMap::new(),
         }
+    }
+
+    /// The keys of a lease.
+    pub(crate) fn keys_of(&self, id: i64) -> Vec<Bytes> {
+        let state = self.states.last().unwrap();
+        let of_lease = state.values().filter(|kv| kv.lease == id);
+        of_lease.map(|kv| kv.key.clone()).collect()
+    }
+
+    fn end_lease(&mut self, work: &mut Work, id: i64) -> Result<Answer, Refusal> {
+        self.leases.remove(&id).ok_or(Refusal::LeaseNotFound(id))?;
+        for key in self.keys_of(id) {
+            work.delete(&DeleteRangeRequest {
+                key,
+                ..Default::default()
+            });
+        }
+        let header = work.header();
+        Ok(Answer::LeaseRevoke(LeaseRevokeResponse { header }))
     }
 
     pub(crate) fn revision(&self) -> i64 {
@@ -61,7 +85,7 @@ impl Model {
         };
         let answer = match op {
             Op::Put(request) => {
-                check_put(&work.state, request)?;
+                self.check_put(&work.state, request)?;
                 Answer::Put(work.put(request))
             }
             Op::DeleteRange(request) => Answer::DeleteRange(work.delete(request)),
@@ -88,6 +112,31 @@ impl Model {
                     header: work.header(),
                 })
             }
+            Op::LeaseGrant(request) => {
+                let (id, ttl) = (request.id, request.ttl);
+                if self.leases.contains_key(&id) {
+                    return Err(Refusal::LeaseExists(id));
+                }
+                self.leases.insert(id, Term { ttl, remaining: 0 });
+                Answer::LeaseGrant(LeaseGrantResponse {
+                    header: work.header(),
+                    id,
+                    ttl,
+                    error: String::new(),
+                })
+            }
+            Op::LeaseRevoke(request) => self.end_lease(&mut work, request.id)?,
+            // All entries are of this term.
+            Op::LeaseExpiry(expiry) if expiry.term == 1 => self.end_lease(&mut work, expiry.id)?,
+            Op::LeaseCheckpoints(noted) if noted.term == 1 => {
+                for one in &noted.checkpoints {
+                    if let Some(term) = self.leases.get_mut(&one.id) {
+                        term.remaining = one.remaining_ttl.min(term.ttl);
+                    }
+                }
+                Answer::LeaseCheckpoints
+            }
+            Op::LeaseExpiry(_) | Op::LeaseCheckpoints(_) => return Err(Refusal::LeaderGone),
             Op::Alarm(_) => panic!("what alarms do is modelled in alarms.rs"),
             Op::MemberChange(_) => panic!("what becomes of members is modelled in members.rs"),
         };
@@ -129,7 +178,7 @@ impl Model {
     fn check(&self, before: &State, request: &TxnRequest) -> Result<(), Refusal> {
         for op in path(before, request).1 {
             match op.request.as_ref().unwrap() {
-                Request::RequestPut(put) => check_put(before, put)?,
+                Request::RequestPut(put) => self.check_put(before, put)?,
                 Request::RequestRange(range) => {
                     let (requested, current) = (range.revision, self.revision());
                     if requested > current {
@@ -148,6 +197,17 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    fn check_put(&self, before: &State, request: &PutRequest) -> Result<(), Refusal> {
+        if request.lease != 0 && !self.leases.contains_key(&request.lease) {
+            return Err(Refusal::LeaseNotFound(request.lease));
+        }
+        if (request.ignore_value || request.ignore_lease) && !before.contains_key(&request.key) {
+            Err(Refusal::KeyNotFound)
+        } else {
+            Ok(())
+        }
     }
 
     fn run(&self, before: &State, work: &mut Work, request: &TxnRequest) -> TxnResponse {
@@ -214,7 +274,12 @@ impl Work {
                 Some(old) if request.ignore_value => old.value.clone(),
                 _ => request.value.clone(),
             },
-            lease: 0,
+            lease: match &old {
+                Some(old) if request.ignore_lease => old.lease,
+                // One that the same transaction has deleted.
+                None if request.ignore_lease => 0,
+                _ => request.lease,
+            },
         };
         self.state.insert(request.key.clone(), new.clone());
         self.changes
@@ -307,17 +372,6 @@ fn range(state: &State, request: &RangeRequest) -> (Vec<KeyValue>, i64, bool) {
         }
     }
     (kvs, count, more)
-}
-
-fn check_put(before: &State, request: &PutRequest) -> Result<(), Refusal> {
-    if request.lease != 0 {
-        return Err(Refusal::LeaseNotFound(request.lease));
-    }
-    if (request.ignore_value || request.ignore_lease) && !before.contains_key(&request.key) {
-        Err(Refusal::KeyNotFound)
-    } else {
-        Ok(())
-    }
 }
 
 fn path<'a>(

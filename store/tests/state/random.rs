@@ -296,8 +296,10 @@ impl<'a> Run<'a> {
 
 fn check_outcome(outcome: &Outcome, expected: &[Answers], model: &Model) {
     let expected: Vec<_> = expected.iter().flatten().collect();
-    let found = outcome.answers.iter().map(|answer| &answer.outcome);
-    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert_eq!(outcome.answers.len(), expected.len());
+    for (found, expected) in outcome.answers.iter().zip(expected) {
+        assert_eq!(&found.outcome, expected);
+    }
     for set in &outcome.changes {
         check_changes(set, &model.changes[set.revision as usize - 1], -1);
     }
