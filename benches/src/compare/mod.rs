@@ -79,20 +79,17 @@ struct Scope {
 impl Scope {
     /// The names of all works that servers of so many members are compared by.
     fn works(nodes: usize) -> Vec<&'static str> {
+        let works = Work::ALL.into_iter().filter(|work| *work != Work::Fill);
+        let mut works: Vec<_> = works.map(Work::name).collect();
         if nodes == 1 {
-            let works = Work::ALL.into_iter().filter(|work| *work != Work::Fill);
-            return works.map(Work::name).chain([BULK]).collect();
+            works.push(BULK);
+        } else {
+            // What a stream costs a member is the same as a server alone.
+            works.retain(|work| *work != Work::WatchStreams.name());
+            let lone = works.iter().position(|work| *work == Work::PutLone.name());
+            works.insert(lone.map_or(0, |place| place + 1), PUT_LONE_FOLLOWER);
         }
-        vec![
-            Work::Put.name(),
-            Work::PutLone.name(),
-            PUT_LONE_FOLLOWER,
-            Work::Update.name(),
-            Work::Get.name(),
-            Work::GetSerializable.name(),
-            Work::ListPages.name(),
-            Work::ListAll.name(),
-        ]
+        works
     }
 
     /// The work of a name, or `Fill` for [`BULK`].
@@ -112,18 +109,13 @@ impl Scope {
         plan.pids = pids;
         plan.duration = self.duration(work);
         if self.is_quick {
-            // As many as the echo server lists.
-            plan.keys = plan.keys.min(10_000);
-            plan.warm_up = Duration::from_millis(200);
-            plan.watchers = 100;
-            plan.streams = 10;
+            plan.shorten();
         }
         plan
     }
 
     fn duration(&self, work: &str) -> Duration {
         Duration::from_secs(match Scope::work(work) {
-            _ if self.is_quick => 1,
             // Long enough to see compactions and snapshots.
             Work::Put => 60,
             Work::Update => 30,
@@ -132,7 +124,7 @@ impl Scope {
     }
 
     fn includes(server: Kind, work: &str) -> bool {
-        server != Kind::Echo || ![Work::Watch.name(), BULK].contains(&work)
+        server != Kind::Echo || Scope::work(work).is_echoed()
     }
 
     /// About how long all of it takes.
@@ -483,6 +475,7 @@ mod tests {
             let found = Scope::work(name).name();
             assert!(found == name || [PUT_LONE_FOLLOWER, "bulk"].contains(&name));
         }
-        assert!(!Scope::works(3).contains(&"watch"));
+        assert!(!Scope::works(3).contains(&"bulk"));
+        assert_eq!(Scope::works(3)[1..3], ["put-lone", PUT_LONE_FOLLOWER]);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::compare::conditions::Conditions;
-use crate::compare::goal::{self, Ratios};
+use crate::compare::goal::{self, Figures};
 use crate::compare::server::Kind;
 use crate::compare::table::{Figure, Table, median, met_text, missing, number, ratio, ratio_text};
 use crate::compare::{BULK, Run, etcd};
@@ -24,14 +24,9 @@ struct Cell {
 impl Cell {
     fn of(work: &str, runs: &[Run], server: Kind) -> Cell {
         let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
-        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
-        let latency = |value: fn(&Run) -> f64| {
-            if work == Work::Watch.name() {
-                None
-            } else {
-                figure(value)
-            }
-        };
+        let known = Work::ALL.into_iter().find(|known| known.name() == work);
+        let has_latency = known.is_none_or(Work::has_latency);
+        let latency = |value: fn(&Run) -> f64| has_latency.then(|| figure(value)).flatten();
         Cell {
             cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
             per_second: figure(|run| run.load.per_second),
@@ -64,6 +59,9 @@ struct Row {
     /// Only of clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     p50_ratio: Option<f64>,
+    /// Only of clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_ratio: Option<f64>,
     must: String,
     is_met: Option<bool>,
 }
@@ -107,7 +105,7 @@ fn cpu_goal(work: &str) -> Option<(f64, f64)> {
         Work::ListPages => Some((350.0, 1_080.0)),
         Work::ListAll => Some((6_000.0, 17_000.0)),
         Work::Watch => Some((0.45, 0.56)),
-        Work::PutLone | Work::Fill => None,
+        _ => None,
     }
 }
 
@@ -287,6 +285,7 @@ impl Report {
             "us ratio",
             "ops/s ratio",
             "p50 ratio",
+            "p99 ratio",
             "must",
             "met",
         ]);
@@ -294,7 +293,8 @@ impl Report {
             let mut cells = vec![row.work.to_owned()];
             cells.extend(row.holdfast.texts());
             cells.extend(row.etcd.texts());
-            cells.extend([row.cpu_ratio, row.rate_ratio, row.p50_ratio].map(ratio_text));
+            let ratios = [row.cpu_ratio, row.rate_ratio, row.p50_ratio, row.p99_ratio];
+            cells.extend(ratios.map(ratio_text));
             cells.extend([row.must.clone(), met_text(row.is_met)]);
             table.rows.push(cells);
         }
@@ -355,7 +355,14 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
     let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
     let cpu_ratio = ratio(holdfast.cpu_us, etcd.cpu_us);
-    let (mut must, mut is_met) = (String::new(), None);
+    let middle = |figure: Option<Figure>| figure.map(|figure| figure.median);
+    let figures = Figures {
+        cpu: middle(holdfast.cpu_us),
+        rate: middle(holdfast.per_second),
+        p50: middle(holdfast.p50_us),
+        p99: middle(holdfast.p99_us),
+    };
+    let (mut must, mut is_met) = goal::of_node(work, figures);
     if let Some((ours, theirs)) = cpu_goal(work) {
         must = format!("us <= {:.2}x", ours / theirs);
         is_met = cpu_ratio.map(|ratio| ratio <= ours / theirs);
@@ -389,6 +396,7 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
         cpu_ratio,
         rate_ratio: None,
         p50_ratio: None,
+        p99_ratio: None,
         must,
         is_met,
     }
@@ -397,10 +405,11 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
 fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
     let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
-    let ratios = Ratios {
+    let ratios = Figures {
         cpu: ratio(holdfast.cpu_us, etcd.cpu_us),
         rate: ratio(holdfast.per_second, etcd.per_second),
         p50: ratio(holdfast.p50_us, etcd.p50_us),
+        p99: ratio(holdfast.p99_us, etcd.p99_us),
     };
     let (must, is_met) = goal::of_cluster(work, ratios);
     Row {
@@ -411,6 +420,7 @@ fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
         cpu_ratio: ratios.cpu,
         rate_ratio: ratios.rate,
         p50_ratio: ratios.p50,
+        p99_ratio: ratios.p99,
         must,
         is_met,
     }
