@@ -84,8 +84,9 @@ impl Scope {
         if nodes == 1 {
             works.push(BULK);
         } else {
-            // What a stream costs a member is the same as a server alone.
-            works.retain(|work| *work != Work::WatchStreams.name());
+            // A stream and what rests cost a member the same as a server alone.
+            works
+                .retain(|work| ![Work::WatchStreams.name(), Work::WatchIdle.name()].contains(work));
             let lone = works.iter().position(|work| *work == Work::PutLone.name());
             works.insert(lone.map_or(0, |place| place + 1), PUT_LONE_FOLLOWER);
         }
@@ -137,8 +138,10 @@ impl Scope {
                 .filter(|work| Scope::includes(*server, work))
             {
                 // A start, the keys to read and the warm-up come on top; a bulk run is a fill and two restarts.
-                seconds += match (*work, self.is_quick) {
-                    (BULK, false) => 45,
+                seconds += match (Scope::work(work), self.is_quick) {
+                    (Work::Fill, false) => 45,
+                    (Work::WatchIdle, false) => 30,
+                    (Work::WatchLag, false) => 2 * self.duration(work).as_secs() + 10,
                     (_, false) => self.duration(work).as_secs() + 4,
                     (_, true) => 3,
                 };

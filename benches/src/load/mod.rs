@@ -66,6 +66,12 @@ pub(crate) enum Work {
     WatchConnections,
     /// Every watcher has a key of its own; an operation is a put.
     WatchKeys,
+    /// Watchers to which nothing happens: what they take of memory and CPU, and the same of streams.
+    WatchIdle,
+    /// Progress requests on streams beside puts at a fixed rate.
+    WatchProgress,
+    /// Watchers that stop reading for a while, beside others that do not.
+    WatchLag,
     /// Leases kept alive; an operation is one of them once.
     KeepAlive,
     /// Puts every key once, in order.
@@ -77,7 +83,7 @@ const PAGE: u64 = 500;
 
 impl Work {
     /// All works, in the order of reports.
-    pub(crate) const ALL: [Work; 14] = [
+    pub(crate) const ALL: [Work; 17] = [
         Work::Put,
         Work::PutLone,
         Work::Update,
@@ -90,6 +96,9 @@ impl Work {
         Work::WatchStreams,
         Work::WatchConnections,
         Work::WatchKeys,
+        Work::WatchIdle,
+        Work::WatchProgress,
+        Work::WatchLag,
         Work::KeepAlive,
         Work::Fill,
     ];
@@ -109,6 +118,9 @@ impl Work {
             Work::WatchStreams => "watch-streams",
             Work::WatchConnections => "watch-connections",
             Work::WatchKeys => "watch-keys",
+            Work::WatchIdle => "watch-idle",
+            Work::WatchProgress => "watch-progress",
+            Work::WatchLag => "watch-lag",
             Work::KeepAlive => "keep-alive",
             Work::Fill => "fill",
         }
@@ -186,9 +198,11 @@ impl Plan {
             Work::ListPages => (8, 1, 10_000, 1024),
             Work::ListAll => (4, 1, 10_000, 1024),
             Work::Watch | Work::WatchStreams => (10, 64, 1_000, 256),
-            Work::WatchPaced => (10, 8, 1_000, 256),
+            Work::WatchPaced | Work::WatchLag => (10, 8, 1_000, 256),
             Work::WatchConnections => (100, 64, 1_000, 256),
             Work::WatchKeys => (10, 128, 10_000, 256),
+            Work::WatchIdle => (10, 1, 1, 1),
+            Work::WatchProgress => (2, 16, 1_000, 256),
             Work::KeepAlive => (16, 8, 10_000, 0),
             Work::Fill => (16, 8, 500_000, 256),
         };
@@ -196,10 +210,14 @@ impl Plan {
             Work::WatchStreams => (1_000, 1_000),
             Work::WatchConnections => (100, 100),
             Work::WatchKeys => (100, 10_000),
+            Work::WatchIdle => (100, 100_000),
+            Work::WatchProgress => (10, 10),
             _ => (100, 1_000),
         };
         let rate = match work {
             Work::WatchPaced => Some(100.0),
+            Work::WatchProgress => Some(1_000.0),
+            Work::WatchLag => Some(200.0),
             _ => None,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -270,6 +288,10 @@ pub(crate) struct Outcome {
     pub(crate) generator_cpu_us: f64,
     /// Only with watchers.
     pub(crate) watch: Option<Fanout>,
+    /// Only for `watch-idle`.
+    pub(crate) idle: Option<Idle>,
+    /// Only for `watch-lag`.
+    pub(crate) lag: Option<Lag>,
 }
 
 /// How events reached the watchers.
@@ -283,6 +305,38 @@ pub(crate) struct Fanout {
     pub(crate) puts: u64,
     /// Mean number of events in a response.
     pub(crate) events_per_response: f64,
+}
+
+/// What watchers and streams take while nothing happens to them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    /// On few streams.
+    pub(crate) watchers: usize,
+    /// Resident memory that they added, for each.
+    pub(crate) bytes_per_watcher: f64,
+    /// With a watcher each.
+    pub(crate) streams: usize,
+    /// Resident memory that they added, for each.
+    pub(crate) bytes_per_stream: f64,
+    /// CPU of the server with connections alone, of one core.
+    pub(crate) cpu_percent_connected: f64,
+    /// The same with the watchers.
+    pub(crate) cpu_percent_with_watchers: f64,
+    /// The same with the streams, too.
+    pub(crate) cpu_percent_with_streams: f64,
+}
+
+/// What watchers that did not read for a while have cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Lag {
+    /// Resident memory of the server, from when they stopped until they read again.
+    pub(crate) rss_growth_kib: i64,
+    /// From when they read again until they had all that they had missed.
+    pub(crate) caught_up_seconds: f64,
+    /// Of deliveries to the other watchers before.
+    pub(crate) others_before: Latency,
+    /// The same in between.
+    pub(crate) others_meanwhile: Latency,
 }
 
 /// `bench load`.
@@ -355,6 +409,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         | Work::WatchStreams
         | Work::WatchConnections
         | Work::WatchKeys => watch::run(plan),
+        Work::WatchIdle => watch::idle::run(plan),
+        Work::WatchProgress => watch::progress::run(plan),
+        Work::WatchLag => watch::lag::run(plan),
         Work::KeepAlive => keep_alive::run(plan),
         work if work.reads_keys() => {
             let (_, revisions) = unary::fill(plan, work)?;
@@ -422,6 +479,8 @@ fn outcome(
         server: after.server,
         generator_cpu_us: per_operation(&before.generator, &after.generator),
         watch: None,
+        idle: None,
+        lag: None,
     }
 }
 

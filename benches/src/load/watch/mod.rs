@@ -1,5 +1,8 @@
 //! Many watchers, a few writers that do not wait for them, and a count that must come out even.
 
+pub(super) mod idle;
+pub(super) mod lag;
+pub(super) mod progress;
 mod readers;
 mod writers;
 
