@@ -330,31 +330,26 @@ fn figure_table(name: &str, rows: &[FigureRow]) -> Table {
 
 /// A run in one line, as soon as it has ended.
 pub(crate) fn progress(run: &Run) -> String {
-    let load = &run.load;
-    let cpu = load.server_cpu_us.map_or_else(missing, number);
-    let (rate, p50) = (number(load.per_second), number(load.latency.p50_us));
-    let mut line = format!(
-        "{} on {}: {cpu} us, {rate}/s, p50 {p50} us",
-        run.work, run.server
-    );
+    let (load, name) = (&run.load, format!("{} on {}", run.work, run.server));
     if let Some(idle) = &load.idle {
         let memory = [idle.bytes_per_watcher, idle.bytes_per_stream].map(number);
-        let _ = write!(
-            line,
-            "; {} bytes a watcher, {} bytes a stream",
+        return format!(
+            "{name}: {} bytes a watcher, {} bytes a stream",
             memory[0], memory[1]
         );
     }
     if let Some(lag) = &load.lag {
-        let _ = write!(
-            line,
-            "; p99 of the others {} us before and {} us meanwhile, {} KiB more memory, caught up after {} s",
+        return format!(
+            "{name}: p99 of the others {} us before, {} us meanwhile; {} KiB more memory; caught up after {} s",
             number(lag.others_before.p99_us),
             number(lag.others_meanwhile.p99_us),
             lag.rss_growth_kib,
             number(lag.caught_up_seconds)
         );
     }
+    let cpu = load.server_cpu_us.map_or_else(missing, number);
+    let (rate, p50) = (number(load.per_second), number(load.latency.p50_us));
+    let mut line = format!("{name}: {cpu} us, {rate}/s, p50 {p50} us");
     if let Some(bulk) = &run.bulk {
         let _ = write!(
             line,
