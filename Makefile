@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next; a cluster: make run NODES=3
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make scale (size and time), make failover, make catchup, make jepsen (clusters under faults), make faults, make mutants,
+# More: make bench (side by side with etcd), make scale (size and time), make failover, make catchup, make fanout, make jepsen (clusters under faults), make faults, make mutants,
 #   make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit mutants faults bench failover catchup scale jepsen network clean
+.PHONY: help setup packages rocksdb etcd build run test lint unit mutants faults bench failover catchup fanout scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -115,6 +115,12 @@ MIB ?= 1024
 catchup: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
 	target/release/bench catchup --mib $(MIB) --json target/catchup.json --markdown target/catchup.md
+
+# Deliveries and their latency over the number of watchers; draws target/fanout.svg. More: make fanout WATCHERS=1,10,100
+WATCHERS ?= 10,100,1000,10000
+fanout: setup etcd
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench fanout --watchers $(WATCHERS) --plot target/fanout.svg --json target/fanout.json --markdown target/fanout.md
 
 # Size and time: two hours, of which one is the steady run. See docs/benchmarks.md.
 scale: setup

@@ -13,9 +13,11 @@ mod compare;
 mod disk;
 mod echo;
 mod failover;
+mod fanout;
 mod guard;
 mod histogram;
 mod load;
+mod plot;
 mod process;
 mod random;
 mod scale;
@@ -36,16 +38,20 @@ usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench compare [--nodes 3] [--quick] [options]
        bench failover [--tries N] [options]
        bench catchup [--mib N] [options]
+       bench fanout [--watchers N,N,..] [options]
        bench scale [--parts A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
-  --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | watch | fill
+  --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | fill | keep-alive
+                      watch | watch-paced | watch-streams | watch-connections | watch-keys | watch-idle |
+                      watch-progress | watch-lag
   --endpoint A:P,..   client port of the server, or of all members: connections go to each in turn (127.0.0.1:2379)
   --pid PID,..        the server's process, or all members': adds CPU per operation and memory
   --connections N  --in-flight N  --keys N  --value-size BYTES  --seconds S   override the work's own figures
   --warm-up S         run unmeasured first (1)
   --threads N         generator threads (half of the cores, at most 4)
-  --streams N  --watchers N   watch only: watch streams (100) and watchers on them (1000)
+  --streams N  --watchers N   watch works only: watch streams and watchers on them
+  --rate N            watch works only: puts a second; 0 for as many as go
 
 echo: a tonic server with fixed answers and no store, the floor for a round trip
   --listen A:P        prints the address it got (127.0.0.1:0)
@@ -54,7 +60,8 @@ fdatasync: 256-byte write and fdatasync into a preallocated file, one at a time;
   --folder DIR (.)  --seconds S (5)
 
 compare: the same works on holdfast, etcd and the echo server in turn; prints a table
-  --nodes N           1, or 3: clusters of three members on this machine, without echo, watch and bulk (1)
+  --nodes N           1, or 3: clusters of three members on this machine, without echo, bulk, watch-streams and
+                      watch-idle (1)
   --holdfast PATH     binary to measure (target/release/holdfast)
   --rounds N          rounds, each with every work on every server (3)
   --works A,B,..      only these: the works of `load`, and `bulk` (memory and restarts);
@@ -77,6 +84,13 @@ failover: what a cluster of three does when its leader goes, holdfast beside etc
 catchup: a fourth member joins a cluster of three that has much data and takes puts, holdfast beside etcd; prints a table
   --mib N             values of 4 KiB in the cluster before it joins (1024)
   --seconds S         how long puts go on, and it must have caught up (90)
+  --servers A,B,..  --holdfast PATH  --folder DIR  --json FILE  --markdown FILE   as above
+
+fanout: deliveries a second and their latency over the number of watchers, holdfast beside etcd; prints a table
+  --watchers N,N,..   how many (10,100,1000,10000), on up to 100 streams
+  --seconds S         of each run: once with puts as fast as they go, once at a rate (10)
+  --rate N            puts a second where latency is measured (100)
+  --plot FILE         where the picture goes (target/fanout.svg)
   --servers A,B,..  --holdfast PATH  --folder DIR  --json FILE  --markdown FILE   as above
 
 scale: size and time, on a fresh server for each part; prints JSON, and draws what goes on over time
@@ -113,6 +127,7 @@ fn main() -> ExitCode {
         "catchup" => {
             Args::parse(words, catchup::OPTIONS, &[]).and_then(|args| catchup::main(&args))
         }
+        "fanout" => Args::parse(words, fanout::OPTIONS, &[]).and_then(|args| fanout::main(&args)),
         "scale" => Args::parse(words, scale::OPTIONS, &[]).and_then(|args| scale::main(&args)),
         guard::COMMAND => guard::become_program(&words),
         "help" | "--help" | "-h" => {

@@ -79,20 +79,18 @@ struct Scope {
 impl Scope {
     /// The names of all works that servers of so many members are compared by.
     fn works(nodes: usize) -> Vec<&'static str> {
+        let works = Work::ALL.into_iter().filter(|work| *work != Work::Fill);
+        let mut works: Vec<_> = works.map(Work::name).collect();
         if nodes == 1 {
-            let works = Work::ALL.into_iter().filter(|work| *work != Work::Fill);
-            return works.map(Work::name).chain([BULK]).collect();
+            works.push(BULK);
+        } else {
+            // A stream and what rests cost a member the same as a server alone.
+            works
+                .retain(|work| ![Work::WatchStreams.name(), Work::WatchIdle.name()].contains(work));
+            let lone = works.iter().position(|work| *work == Work::PutLone.name());
+            works.insert(lone.map_or(0, |place| place + 1), PUT_LONE_FOLLOWER);
         }
-        vec![
-            Work::Put.name(),
-            Work::PutLone.name(),
-            PUT_LONE_FOLLOWER,
-            Work::Update.name(),
-            Work::Get.name(),
-            Work::GetSerializable.name(),
-            Work::ListPages.name(),
-            Work::ListAll.name(),
-        ]
+        works
     }
 
     /// The work of a name, or `Fill` for [`BULK`].
@@ -112,18 +110,13 @@ impl Scope {
         plan.pids = pids;
         plan.duration = self.duration(work);
         if self.is_quick {
-            // As many as the echo server lists.
-            plan.keys = plan.keys.min(10_000);
-            plan.warm_up = Duration::from_millis(200);
-            plan.watchers = 100;
-            plan.streams = 10;
+            plan.shorten();
         }
         plan
     }
 
     fn duration(&self, work: &str) -> Duration {
         Duration::from_secs(match Scope::work(work) {
-            _ if self.is_quick => 1,
             // Long enough to see compactions and snapshots.
             Work::Put => 60,
             Work::Update => 30,
@@ -132,7 +125,7 @@ impl Scope {
     }
 
     fn includes(server: Kind, work: &str) -> bool {
-        server != Kind::Echo || ![Work::Watch.name(), BULK].contains(&work)
+        server != Kind::Echo || Scope::work(work).is_echoed()
     }
 
     /// About how long all of it takes.
@@ -145,8 +138,10 @@ impl Scope {
                 .filter(|work| Scope::includes(*server, work))
             {
                 // A start, the keys to read and the warm-up come on top; a bulk run is a fill and two restarts.
-                seconds += match (*work, self.is_quick) {
-                    (BULK, false) => 45,
+                seconds += match (Scope::work(work), self.is_quick) {
+                    (Work::Fill, false) => 45,
+                    (Work::WatchIdle, false) => 30,
+                    (Work::WatchLag, false) => 2 * self.duration(work).as_secs() + 10,
                     (_, false) => self.duration(work).as_secs() + 4,
                     (_, true) => 3,
                 };
@@ -483,6 +478,7 @@ mod tests {
             let found = Scope::work(name).name();
             assert!(found == name || [PUT_LONE_FOLLOWER, "bulk"].contains(&name));
         }
-        assert!(!Scope::works(3).contains(&"watch"));
+        assert!(!Scope::works(3).contains(&"bulk"));
+        assert_eq!(Scope::works(3)[1..3], ["put-lone", PUT_LONE_FOLLOWER]);
     }
 }

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::compare::conditions::Conditions;
-use crate::compare::goal::{self, Ratios};
+use crate::compare::goal::{self, Figures};
 use crate::compare::server::Kind;
 use crate::compare::table::{Figure, Table, median, met_text, missing, number, ratio, ratio_text};
 use crate::compare::{BULK, Run, etcd};
 use crate::disk::Syncs;
-use crate::load::Work;
+use crate::load::{Idle, Lag, Work};
 
 /// One work on one server, over the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -24,14 +24,9 @@ struct Cell {
 impl Cell {
     fn of(work: &str, runs: &[Run], server: Kind) -> Cell {
         let figure = |value: fn(&Run) -> f64| figure(runs, work, server, |run| Some(value(run)));
-        // The writers of the watch work do not wait for deliveries: their latency says nothing about those.
-        let latency = |value: fn(&Run) -> f64| {
-            if work == Work::Watch.name() {
-                None
-            } else {
-                figure(value)
-            }
-        };
+        let known = Work::ALL.into_iter().find(|known| known.name() == work);
+        let has_latency = known.is_none_or(Work::has_latency);
+        let latency = |value: fn(&Run) -> f64| has_latency.then(|| figure(value)).flatten();
         Cell {
             cpu_us: self::figure(runs, work, server, |run| run.load.server_cpu_us),
             per_second: figure(|run| run.load.per_second),
@@ -64,13 +59,16 @@ struct Row {
     /// Only of clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     p50_ratio: Option<f64>,
+    /// Only of clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_ratio: Option<f64>,
     must: String,
     is_met: Option<bool>,
 }
 
-/// A figure of the bulk run, of both servers.
+/// A figure of a run that has no operations to divide by, of both servers.
 #[derive(Clone, Debug, Serialize)]
-struct BulkRow {
+struct FigureRow {
     figure: &'static str,
     holdfast: Option<Figure>,
     etcd: Option<Figure>,
@@ -89,7 +87,9 @@ pub(crate) struct Report {
     /// One short round: figures show only that everything works.
     is_quick: bool,
     rows: Vec<Row>,
-    bulk: Vec<BulkRow>,
+    bulk: Vec<FigureRow>,
+    /// Of watchers that rest or lag.
+    watchers: Vec<FigureRow>,
     fdatasync_p50_us: Option<Figure>,
     fdatasync: Vec<Syncs>,
     runs: Vec<Run>,
@@ -107,7 +107,7 @@ fn cpu_goal(work: &str) -> Option<(f64, f64)> {
         Work::ListPages => Some((350.0, 1_080.0)),
         Work::ListAll => Some((6_000.0, 17_000.0)),
         Work::Watch => Some((0.45, 0.56)),
-        Work::PutLone | Work::Fill => None,
+        _ => None,
     }
 }
 
@@ -120,6 +120,8 @@ const LONE_PUT_GOAL_US: f64 = 70.0;
 const MEMORY_GOAL_MB: f64 = 350.0;
 const RESTART_AFTER_SIGTERM_GOAL: f64 = 0.7;
 const RESTART_AFTER_SIGKILL_GOAL: f64 = 1.5;
+const WATCHER_GOAL_KIB: f64 = 1.0;
+const STREAM_GOAL_KIB: f64 = 32.0;
 
 impl Report {
     /// Sums the runs up.
@@ -132,7 +134,7 @@ impl Report {
     ) -> Report {
         let mut works: Vec<&'static str> = Vec::new();
         for run in &runs {
-            if run.work != BULK && !works.contains(&run.work) {
+            if has_row(run.work) && !works.contains(&run.work) {
                 works.push(run.work);
             }
         }
@@ -152,6 +154,7 @@ impl Report {
                 })
                 .collect(),
             bulk: bulk_rows(&runs),
+            watchers: watcher_rows(&runs),
             fdatasync_p50_us: sync,
             fdatasync,
             runs,
@@ -199,8 +202,12 @@ impl Report {
             }));
             text.push('\n');
         }
-        if !self.bulk.is_empty() {
-            text.push_str(&table(&self.bulk_table()));
+        let tables = [
+            ("with many keys", &self.bulk),
+            ("watchers that rest or lag", &self.watchers),
+        ];
+        for (name, rows) in tables.iter().filter(|(_, rows)| !rows.is_empty()) {
+            text.push_str(&table(&figure_table(name, rows)));
             text.push('\n');
         }
         if let Some(sync) = self.fdatasync_p50_us {
@@ -214,7 +221,8 @@ impl Report {
             .rows
             .iter()
             .map(|row| row.is_met)
-            .chain(self.bulk.iter().map(|row| row.is_met));
+            .chain(self.bulk.iter().map(|row| row.is_met))
+            .chain(self.watchers.iter().map(|row| row.is_met));
         let verdicts: Vec<bool> = verdicts.flatten().collect();
         if !verdicts.is_empty() {
             let met = verdicts.iter().filter(|is_met| **is_met).count();
@@ -287,6 +295,7 @@ impl Report {
             "us ratio",
             "ops/s ratio",
             "p50 ratio",
+            "p99 ratio",
             "must",
             "met",
         ]);
@@ -294,39 +303,53 @@ impl Report {
             let mut cells = vec![row.work.to_owned()];
             cells.extend(row.holdfast.texts());
             cells.extend(row.etcd.texts());
-            cells.extend([row.cpu_ratio, row.rate_ratio, row.p50_ratio].map(ratio_text));
+            let ratios = [row.cpu_ratio, row.rate_ratio, row.p50_ratio, row.p99_ratio];
+            cells.extend(ratios.map(ratio_text));
             cells.extend([row.must.clone(), met_text(row.is_met)]);
             table.rows.push(cells);
         }
         table
     }
+}
 
-    fn bulk_table(&self) -> Table {
-        let mut table = Table::new(&["with many keys", "holdfast", "etcd", "ratio", "must", "met"]);
-        for row in &self.bulk {
-            let spread = |figure: Option<Figure>| figure.map_or_else(missing, Figure::with_spread);
-            table.rows.push(vec![
-                row.figure.to_owned(),
-                spread(row.holdfast),
-                spread(row.etcd),
-                ratio_text(row.ratio),
-                row.must.clone(),
-                met_text(row.is_met),
-            ]);
-        }
-        table
+fn figure_table(name: &str, rows: &[FigureRow]) -> Table {
+    let mut table = Table::new(&[name, "holdfast", "etcd", "ratio", "must", "met"]);
+    for row in rows {
+        let spread = |figure: Option<Figure>| figure.map_or_else(missing, Figure::with_spread);
+        table.rows.push(vec![
+            row.figure.to_owned(),
+            spread(row.holdfast),
+            spread(row.etcd),
+            ratio_text(row.ratio),
+            row.must.clone(),
+            met_text(row.is_met),
+        ]);
     }
+    table
 }
 
 /// A run in one line, as soon as it has ended.
 pub(crate) fn progress(run: &Run) -> String {
-    let load = &run.load;
+    let (load, name) = (&run.load, format!("{} on {}", run.work, run.server));
+    if let Some(idle) = &load.idle {
+        let memory = [idle.bytes_per_watcher, idle.bytes_per_stream].map(number);
+        return format!(
+            "{name}: {} bytes a watcher, {} bytes a stream",
+            memory[0], memory[1]
+        );
+    }
+    if let Some(lag) = &load.lag {
+        return format!(
+            "{name}: p99 of the others {} us before, {} us meanwhile; {} KiB more memory; caught up after {} s",
+            number(lag.others_before.p99_us),
+            number(lag.others_meanwhile.p99_us),
+            lag.rss_growth_kib,
+            number(lag.caught_up_seconds)
+        );
+    }
     let cpu = load.server_cpu_us.map_or_else(missing, number);
     let (rate, p50) = (number(load.per_second), number(load.latency.p50_us));
-    let mut line = format!(
-        "{} on {}: {cpu} us, {rate}/s, p50 {p50} us",
-        run.work, run.server
-    );
+    let mut line = format!("{name}: {cpu} us, {rate}/s, p50 {p50} us");
     if let Some(bulk) = &run.bulk {
         let _ = write!(
             line,
@@ -355,7 +378,14 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
     let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
     let cpu_ratio = ratio(holdfast.cpu_us, etcd.cpu_us);
-    let (mut must, mut is_met) = (String::new(), None);
+    let middle = |figure: Option<Figure>| figure.map(|figure| figure.median);
+    let figures = Figures {
+        cpu: middle(holdfast.cpu_us),
+        rate: middle(holdfast.per_second),
+        p50: middle(holdfast.p50_us),
+        p99: middle(holdfast.p99_us),
+    };
+    let (mut must, mut is_met) = goal::of_node(work, figures);
     if let Some((ours, theirs)) = cpu_goal(work) {
         must = format!("us <= {:.2}x", ours / theirs);
         is_met = cpu_ratio.map(|ratio| ratio <= ours / theirs);
@@ -389,6 +419,7 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
         cpu_ratio,
         rate_ratio: None,
         p50_ratio: None,
+        p99_ratio: None,
         must,
         is_met,
     }
@@ -397,10 +428,11 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
 fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
     let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
-    let ratios = Ratios {
+    let ratios = Figures {
         cpu: ratio(holdfast.cpu_us, etcd.cpu_us),
         rate: ratio(holdfast.per_second, etcd.per_second),
         p50: ratio(holdfast.p50_us, etcd.p50_us),
+        p99: ratio(holdfast.p99_us, etcd.p99_us),
     };
     let (must, is_met) = goal::of_cluster(work, ratios);
     Row {
@@ -411,6 +443,7 @@ fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
         cpu_ratio: ratios.cpu,
         rate_ratio: ratios.rate,
         p50_ratio: ratios.p50,
+        p99_ratio: ratios.p99,
         must,
         is_met,
     }
@@ -420,47 +453,104 @@ fn is_one(nodes: &usize) -> bool {
     *nodes == 1
 }
 
-fn bulk_rows(runs: &[Run]) -> Vec<BulkRow> {
-    if runs.iter().all(|run| run.bulk.is_none()) {
-        return Vec::new();
-    }
-    let row = |name,
-               value: fn(&super::Bulk) -> f64,
-               must: String,
-               is_met: &dyn Fn(f64, Option<f64>) -> Option<bool>| {
-        let figure = |server| figure(runs, BULK, server, |run| run.bulk.as_ref().map(value));
-        let (holdfast, etcd) = (figure(Kind::Holdfast), figure(Kind::Etcd));
-        let ratio = ratio(holdfast, etcd);
-        let is_met = holdfast.and_then(|holdfast| is_met(holdfast.median, ratio));
-        BulkRow {
-            figure: name,
-            holdfast,
-            etcd,
-            ratio,
-            must,
-            is_met,
-        }
+/// Whether a work has operations, and so a row among the others.
+fn has_row(work: &str) -> bool {
+    ![BULK, Work::WatchIdle.name(), Work::WatchLag.name()].contains(&work)
+}
+
+fn bulk_rows(runs: &[Run]) -> Vec<FigureRow> {
+    let row = |name, unit, limit, value: fn(&super::Bulk) -> f64| {
+        figure_row(runs, BULK, (name, unit, Some(limit)), |run| {
+            run.bulk.as_ref().map(value)
+        })
     };
-    vec![
-        row(
-            "resident memory, MB",
-            |bulk| megabytes(bulk.memory.rss_kib),
-            format!("<= {MEMORY_GOAL_MB} MB"),
-            &|megabytes, _| Some(megabytes <= MEMORY_GOAL_MB),
-        ),
+    let rows = [
+        row("resident memory, MB", "MB", MEMORY_GOAL_MB, |bulk| {
+            megabytes(bulk.memory.rss_kib)
+        }),
         row(
             "restart after SIGTERM, s",
+            "s",
+            RESTART_AFTER_SIGTERM_GOAL,
             |bulk| bulk.restart_after_sigterm_seconds,
-            format!("<= {RESTART_AFTER_SIGTERM_GOAL} s"),
-            &|seconds, _| Some(seconds <= RESTART_AFTER_SIGTERM_GOAL),
         ),
         row(
             "restart after SIGKILL, s",
+            "s",
+            RESTART_AFTER_SIGKILL_GOAL,
             |bulk| bulk.restart_after_sigkill_seconds,
-            format!("<= {RESTART_AFTER_SIGKILL_GOAL} s"),
-            &|seconds, _| Some(seconds <= RESTART_AFTER_SIGKILL_GOAL),
         ),
-    ]
+    ];
+    rows.into_iter().flatten().collect()
+}
+
+fn watcher_rows(runs: &[Run]) -> Vec<FigureRow> {
+    let idle = |name, limit: Option<f64>, value: fn(&Idle) -> f64| {
+        let figure = (name, "KiB", limit);
+        figure_row(runs, Work::WatchIdle.name(), figure, |run| {
+            run.load.idle.as_ref().map(value)
+        })
+    };
+    let lag = |name, value: fn(&Lag) -> f64| {
+        figure_row(runs, Work::WatchLag.name(), (name, "", None), |run| {
+            run.load.lag.as_ref().map(value)
+        })
+    };
+    let rows = [
+        idle(
+            "memory of an idle watcher, KiB",
+            Some(WATCHER_GOAL_KIB),
+            |idle| idle.bytes_per_watcher / 1024.0,
+        ),
+        idle(
+            "memory of an idle stream, KiB",
+            Some(STREAM_GOAL_KIB),
+            |idle| idle.bytes_per_stream / 1024.0,
+        ),
+        idle("CPU without watchers, % of a core", None, |idle| {
+            idle.cpu_percent_connected
+        }),
+        idle("CPU with idle watchers, % of a core", None, |idle| {
+            idle.cpu_percent_with_watchers
+        }),
+        idle("CPU with idle streams, too, % of a core", None, |idle| {
+            idle.cpu_percent_with_streams
+        }),
+        lag("memory added while many lag, MB", |lag| {
+            lag.rss_growth_kib as f64 * 1024.0 / 1e6
+        }),
+        lag("p99 of the others before, ms", |lag| {
+            lag.others_before.p99_us / 1e3
+        }),
+        lag("p99 of the others meanwhile, ms", |lag| {
+            lag.others_meanwhile.p99_us / 1e3
+        }),
+        lag("lagging ones caught up after, s", |lag| {
+            lag.caught_up_seconds
+        }),
+    ];
+    rows.into_iter().flatten().collect()
+}
+
+/// A figure with its unit and the most that it may be; none if no run has it.
+fn figure_row(
+    runs: &[Run],
+    work: &str,
+    (name, unit, limit): (&'static str, &str, Option<f64>),
+    value: impl Fn(&Run) -> Option<f64>,
+) -> Option<FigureRow> {
+    let figure = |server| figure(runs, work, server, &value);
+    let (holdfast, etcd) = (figure(Kind::Holdfast), figure(Kind::Etcd));
+    holdfast.or(etcd)?;
+    let goal = holdfast.zip(limit);
+    Some(FigureRow {
+        figure: name,
+        holdfast,
+        etcd,
+        ratio: ratio(holdfast, etcd),
+        must: limit.map_or_else(String::new, |limit| format!("<= {limit} {unit}")),
+        is_met: goal.map(|(holdfast, limit)| holdfast.median <= limit),
+    })
 }
 
 fn megabytes(kib: u64) -> f64 {

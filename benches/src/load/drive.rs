@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -93,11 +93,65 @@ impl Signals {
             .await;
     }
 
+    /// Conductor: waits until what counts up is done, or fails if it stands still for [`PATIENCE`]. `state` answers
+    /// how far it is, and whether that is all.
+    pub(crate) fn wait(&self, what: &str, state: impl Fn() -> (u64, bool)) -> Result<()> {
+        let (mut last, mut patience) = (0, Instant::now() + PATIENCE);
+        loop {
+            let (progress, is_done) = state();
+            if is_done {
+                return Ok(());
+            }
+            if progress > last {
+                (last, patience) = (progress, Instant::now() + PATIENCE);
+            }
+            ensure!(
+                Instant::now() < patience,
+                "{what}: {progress}, and no more for {PATIENCE:?}"
+            );
+            self.sleep_until(Instant::now() + Duration::from_millis(5))?;
+        }
+    }
+
     fn fail(&self, error: Error) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(error);
+    }
+}
+
+/// A connection to open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// Where to.
+    pub(crate) endpoint: SocketAddr,
+    /// How many workers share it.
+    pub(crate) workers: usize,
+    /// Bytes that each stream on it may be ahead of its reader.
+    pub(crate) stream_window: u32,
+}
+
+impl Link {
+    /// A connection with the window that readers who read need.
+    pub(crate) fn new(endpoint: SocketAddr, workers: usize) -> Link {
+        Link {
+            endpoint,
+            workers,
+            stream_window: wire::STREAM_WINDOW,
+        }
+    }
+
+    /// One connection per element of `workers`, that element being the number of workers on it, to each of
+    /// `endpoints` in turn.
+    pub(crate) fn in_turn(
+        endpoints: &[SocketAddr],
+        workers: impl IntoIterator<Item = usize>,
+    ) -> Vec<Link> {
+        let links = endpoints.iter().cycle().zip(workers);
+        links
+            .map(|(endpoint, workers)| Link::new(*endpoint, workers))
+            .collect()
     }
 }
 
@@ -110,13 +164,11 @@ pub(crate) struct Place {
     pub(crate) worker: usize,
 }
 
-/// Opens one connection per element of `workers`, that element being the number of workers on it, to each of
-/// `endpoints` in turn; then runs the workers on `threads` threads, and `conduct` on this one. Ends when all have
-/// ended, with the first error if there was one.
+/// Opens all connections, then runs their workers on `threads` threads, and `conduct` on this one. Ends when all
+/// have ended, with the first error if there was one.
 pub(crate) fn drive<T, W>(
-    endpoints: &[SocketAddr],
+    links: &[Link],
     threads: usize,
-    workers: &[usize],
     worker: impl Fn(Place, Channel, Signals) -> W + Sync,
     conduct: impl FnOnce(&Signals) -> Result<T>,
 ) -> Result<T>
@@ -129,14 +181,7 @@ where
         for thread in 0..threads {
             let (signals, worker, connected) = (signals.clone(), &worker, connected.clone());
             scope.spawn(move || {
-                let work = run_thread(
-                    endpoints,
-                    (thread, threads),
-                    workers,
-                    worker,
-                    &signals,
-                    &connected,
-                );
+                let work = run_thread(links, (thread, threads), worker, &signals, &connected);
                 if let Err(error) = work {
                     signals.fail(error);
                 }
@@ -163,9 +208,8 @@ where
 }
 
 fn run_thread<W>(
-    endpoints: &[SocketAddr],
+    links: &[Link],
     (thread, threads): (usize, usize),
-    workers: &[usize],
     worker: &(impl Fn(Place, Channel, Signals) -> W + Sync),
     signals: &Signals,
     connected: &mpsc::Sender<Result<()>>,
@@ -180,9 +224,9 @@ where
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
         let mut first = 0;
-        for (connection, count) in workers.iter().copied().enumerate() {
+        for (connection, link) in links.iter().enumerate() {
             if connection % threads == thread {
-                let channel = match wire::connect(endpoints[connection % endpoints.len()]).await {
+                let channel = match wire::connect_with(link.endpoint, link.stream_window).await {
                     Ok(channel) => channel,
                     Err(error) => {
                         // The conductor reports it; if it has stopped listening, another thread was first.
@@ -190,12 +234,12 @@ where
                         return Ok(());
                     }
                 };
-                for worker_on_connection in 0..count {
+                for worker_on_connection in 0..link.workers {
                     let place = Place { thread, worker: first + worker_on_connection };
                     tasks.spawn(worker(place, channel.clone(), signals.clone()));
                 }
             }
-            first += count;
+            first += link.workers;
         }
         let _ = connected.send(Ok(()));
         let finished = async {
@@ -213,4 +257,21 @@ where
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::Link;
+
+    #[test]
+    fn connections_go_to_each_member_in_turn() {
+        let members = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let links = Link::in_turn(&members, [5, 6, 7, 8]);
+        let links = links
+            .iter()
+            .map(|link| (link.endpoint.port(), link.workers));
+        assert_eq!(links.collect::<Vec<_>>(), [(1, 5), (2, 6), (3, 7), (1, 8)]);
+    }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::histogram::{Histogram, Latency};
-use crate::load::drive::{self, Place, Schedule, Signals};
+use crate::load::drive::{self, Link, Place, Schedule, Signals};
 use crate::load::unary::nanoseconds;
 use crate::random::Random;
 use crate::wire::{Answer, Channel, Method};
@@ -74,7 +74,8 @@ pub(crate) fn run(
     let histograms: Arc<Vec<Histogram>> =
         Arc::new((0..count as usize).map(|_| Histogram::new()).collect());
     let next = Arc::new(AtomicU64::new(0));
-    let workers = vec![flow.in_flight; flow.connections];
+    let workers = std::iter::repeat_n(flow.in_flight, flow.connections);
+    let links = Link::in_turn(&[flow.endpoint], workers);
     let method = Method::new(flow.endpoint, flow.path)?;
     let (rate, stretch) = (flow.rate, flow.stretch);
     let worker = |place: Place, mut channel: Channel, signals: Signals| {
@@ -102,7 +103,7 @@ pub(crate) fn run(
             }
         }
     };
-    drive::drive(&[flow.endpoint], 1, &workers, worker, |signals| {
+    drive::drive(&links, 1, worker, |signals| {
         let start = Instant::now();
         let stop = start + flow.duration;
         signals.begin(Schedule { start, stop });

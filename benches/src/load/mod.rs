@@ -2,11 +2,13 @@
 
 pub(crate) mod drive;
 pub(crate) mod flow;
+mod keep_alive;
+mod share;
 pub(crate) mod unary;
 mod watch;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use tokio::runtime::Builder;
 
 use crate::args::{Args, Misuse};
 use crate::histogram::Latency;
+use crate::load::drive::{Link, Schedule, Signals};
 use crate::process::Usage;
 use crate::random::Random;
 use crate::wire::{self, Method, Request};
@@ -32,6 +35,7 @@ pub(crate) const OPTIONS: &[&str] = &[
     "threads",
     "streams",
     "watchers",
+    "rate",
 ];
 
 /// What every worker of a run does, over and over.
@@ -54,6 +58,22 @@ pub(crate) enum Work {
     /// Watchers of one prefix while writers put as fast as they can; an operation is an event delivered to a
     /// watcher. With few writers every event is a response of its own; with 64 all servers get to batch.
     Watch,
+    /// The same at a fixed rate: how late the events come.
+    WatchPaced,
+    /// One watcher on each stream.
+    WatchStreams,
+    /// One watcher and one stream on each connection.
+    WatchConnections,
+    /// Every watcher has a key of its own; an operation is a put.
+    WatchKeys,
+    /// Watchers to which nothing happens: what they take of memory and CPU, and the same of streams.
+    WatchIdle,
+    /// Progress requests on streams beside puts at a fixed rate.
+    WatchProgress,
+    /// Watchers that stop reading for a while, beside others that do not.
+    WatchLag,
+    /// Leases kept alive; an operation is one of them once.
+    KeepAlive,
     /// Puts every key once, in order.
     Fill,
 }
@@ -63,7 +83,7 @@ const PAGE: u64 = 500;
 
 impl Work {
     /// All works, in the order of reports.
-    pub(crate) const ALL: [Work; 9] = [
+    pub(crate) const ALL: [Work; 17] = [
         Work::Put,
         Work::PutLone,
         Work::Update,
@@ -72,6 +92,14 @@ impl Work {
         Work::ListPages,
         Work::ListAll,
         Work::Watch,
+        Work::WatchPaced,
+        Work::WatchStreams,
+        Work::WatchConnections,
+        Work::WatchKeys,
+        Work::WatchIdle,
+        Work::WatchProgress,
+        Work::WatchLag,
+        Work::KeepAlive,
         Work::Fill,
     ];
 
@@ -86,6 +114,14 @@ impl Work {
             Work::ListPages => "list-500",
             Work::ListAll => "list-10000",
             Work::Watch => "watch",
+            Work::WatchPaced => "watch-paced",
+            Work::WatchStreams => "watch-streams",
+            Work::WatchConnections => "watch-connections",
+            Work::WatchKeys => "watch-keys",
+            Work::WatchIdle => "watch-idle",
+            Work::WatchProgress => "watch-progress",
+            Work::WatchLag => "watch-lag",
+            Work::KeepAlive => "keep-alive",
             Work::Fill => "fill",
         }
     }
@@ -97,7 +133,23 @@ impl Work {
 
     /// Whether the keys must be there before.
     fn reads_keys(self) -> bool {
-        !matches!(self, Work::Put | Work::PutLone | Work::Watch | Work::Fill)
+        matches!(
+            self,
+            Work::Update | Work::Get | Work::GetSerializable | Work::ListPages | Work::ListAll
+        )
+    }
+
+    /// Whether latencies are of operations: the writers of most watch works do not wait for deliveries.
+    pub(crate) fn has_latency(self) -> bool {
+        !matches!(
+            self,
+            Work::Watch | Work::WatchStreams | Work::WatchConnections
+        )
+    }
+
+    /// Whether a server without a store can do it.
+    pub(crate) fn is_echoed(self) -> bool {
+        self.reads_keys() || matches!(self, Work::Put | Work::PutLone)
     }
 }
 
@@ -112,11 +164,11 @@ pub(crate) struct Plan {
     pub(crate) pids: Vec<u32>,
     /// Connections that share the work.
     pub(crate) connections: usize,
-    /// Requests in flight on each; for `Watch`, the writers.
+    /// Requests in flight on each; where there are watchers, the writers, on connections of their own.
     pub(crate) in_flight: usize,
     /// What all keys begin with.
     pub(crate) prefix: String,
-    /// Different keys.
+    /// Different keys, or leases.
     pub(crate) keys: u64,
     /// Bytes of a value.
     pub(crate) value_size: usize,
@@ -130,6 +182,8 @@ pub(crate) struct Plan {
     pub(crate) streams: usize,
     /// Watchers, spread over the streams.
     pub(crate) watchers: usize,
+    /// Puts a second beside watchers; none for as many as go.
+    pub(crate) rate: Option<f64>,
 }
 
 impl Plan {
@@ -143,8 +197,28 @@ impl Plan {
             Work::GetSerializable => (64, 16, 10_000, 256),
             Work::ListPages => (8, 1, 10_000, 1024),
             Work::ListAll => (4, 1, 10_000, 1024),
-            Work::Watch => (10, 64, 1_000, 256),
+            Work::Watch | Work::WatchStreams => (10, 64, 1_000, 256),
+            Work::WatchPaced | Work::WatchLag => (10, 8, 1_000, 256),
+            Work::WatchConnections => (100, 64, 1_000, 256),
+            Work::WatchKeys => (10, 128, 10_000, 256),
+            Work::WatchIdle => (10, 1, 1, 1),
+            Work::WatchProgress => (2, 16, 1_000, 256),
+            Work::KeepAlive => (16, 8, 10_000, 0),
             Work::Fill => (16, 8, 500_000, 256),
+        };
+        let (streams, watchers) = match work {
+            Work::WatchStreams => (1_000, 1_000),
+            Work::WatchConnections => (100, 100),
+            Work::WatchKeys => (100, 10_000),
+            Work::WatchIdle => (100, 100_000),
+            Work::WatchProgress => (10, 10),
+            _ => (100, 1_000),
+        };
+        let rate = match work {
+            Work::WatchPaced => Some(100.0),
+            Work::WatchProgress => Some(1_000.0),
+            Work::WatchLag => Some(200.0),
+            _ => None,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Plan {
@@ -159,9 +233,29 @@ impl Plan {
             warm_up: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             threads: (cores / 2).clamp(1, 4),
-            streams: 100,
-            watchers: 1000,
+            streams,
+            watchers,
+            rate,
         }
+    }
+
+    /// The same for a second, and with less: enough to see that it works.
+    pub(crate) fn shorten(&mut self) {
+        // As many as the echo server lists.
+        self.keys = self.keys.min(10_000);
+        self.warm_up = Duration::from_millis(200);
+        self.duration = Duration::from_secs(1);
+        self.streams = self.streams.div_ceil(10);
+        self.watchers = self.watchers.div_ceil(10);
+        if self.work == Work::WatchKeys {
+            self.keys = self.watchers as u64;
+        }
+    }
+
+    /// The connections of works that share them evenly.
+    fn links(&self) -> Vec<Link> {
+        let workers = std::iter::repeat_n(self.in_flight, self.connections);
+        Link::in_turn(&self.endpoints, workers)
     }
 }
 
@@ -184,7 +278,7 @@ pub(crate) struct Outcome {
     pub(crate) operations: u64,
     /// Operations per second.
     pub(crate) per_second: f64,
-    /// Of operations; for `watch`, of its writers' puts, which do not wait for delivery.
+    /// Of operations; for `watch` and its like without a rate, of the writers' puts, which do not wait for delivery.
     pub(crate) latency: Latency,
     /// Server CPU per operation, if its process was given.
     pub(crate) server_cpu_us: Option<f64>,
@@ -192,8 +286,12 @@ pub(crate) struct Outcome {
     pub(crate) server: Option<Usage>,
     /// The generator's own CPU per operation.
     pub(crate) generator_cpu_us: f64,
-    /// Only for `watch`.
+    /// Only with watchers.
     pub(crate) watch: Option<Fanout>,
+    /// Only for `watch-idle`.
+    pub(crate) idle: Option<Idle>,
+    /// Only for `watch-lag`.
+    pub(crate) lag: Option<Lag>,
 }
 
 /// How events reached the watchers.
@@ -207,6 +305,38 @@ pub(crate) struct Fanout {
     pub(crate) puts: u64,
     /// Mean number of events in a response.
     pub(crate) events_per_response: f64,
+}
+
+/// What watchers and streams take while nothing happens to them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    /// On few streams.
+    pub(crate) watchers: usize,
+    /// Resident memory that they added, for each.
+    pub(crate) bytes_per_watcher: f64,
+    /// With a watcher each.
+    pub(crate) streams: usize,
+    /// Resident memory that they added, for each.
+    pub(crate) bytes_per_stream: f64,
+    /// CPU of the server with connections alone, of one core.
+    pub(crate) cpu_percent_connected: f64,
+    /// The same with the watchers.
+    pub(crate) cpu_percent_with_watchers: f64,
+    /// The same with the streams, too.
+    pub(crate) cpu_percent_with_streams: f64,
+}
+
+/// What watchers that did not read for a while have cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Lag {
+    /// Resident memory of the server, from when they stopped until they read again.
+    pub(crate) rss_growth_kib: i64,
+    /// From when they read again until they had all that they had missed.
+    pub(crate) caught_up_seconds: f64,
+    /// Of deliveries to the other watchers before.
+    pub(crate) others_before: Latency,
+    /// The same in between.
+    pub(crate) others_meanwhile: Latency,
 }
 
 /// `bench load`.
@@ -230,6 +360,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     set(&mut plan.threads, args.value("threads")?);
     set(&mut plan.streams, args.value("streams")?);
     set(&mut plan.watchers, args.value("watchers")?);
+    if let Some(rate) = args.value::<f64>("rate")? {
+        plan.rate = (rate > 0.0).then_some(rate);
+    }
     let outcome = run(&plan)?;
     println!("{}", serde_json::to_string_pretty(&outcome)?);
     Ok(())
@@ -271,7 +404,15 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
     );
     match plan.work {
         Work::Fill => Ok(unary::fill(plan, Work::Fill)?.0),
-        Work::Watch => watch::run(plan),
+        Work::Watch
+        | Work::WatchPaced
+        | Work::WatchStreams
+        | Work::WatchConnections
+        | Work::WatchKeys => watch::run(plan),
+        Work::WatchIdle => watch::idle::run(plan),
+        Work::WatchProgress => watch::progress::run(plan),
+        Work::WatchLag => watch::lag::run(plan),
+        Work::KeepAlive => keep_alive::run(plan),
         work if work.reads_keys() => {
             let (_, revisions) = unary::fill(plan, work)?;
             catch_up(&plan.endpoints)?;
@@ -294,6 +435,17 @@ impl Sample {
             generator: Usage::of_self()?,
         })
     }
+}
+
+/// Conductor: lets the workers work, and samples the plan's time of it.
+fn measure(plan: &Plan, signals: &Signals) -> Result<(Sample, Sample)> {
+    let start = Instant::now() + plan.warm_up;
+    let stop = start + plan.duration;
+    signals.begin(Schedule { start, stop });
+    signals.sleep_until(start)?;
+    let before = Sample::take(plan)?;
+    signals.sleep_until(stop)?;
+    Ok((before, Sample::take(plan)?))
 }
 
 /// Puts together what happened between two samples.
@@ -327,6 +479,8 @@ fn outcome(
         server: after.server,
         generator_cpu_us: per_operation(&before.generator, &after.generator),
         watch: None,
+        idle: None,
+        lag: None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::histogram::Histogram;
-use crate::load::drive::{self, PATIENCE, Place, Schedule, Signals};
-use crate::load::{Outcome, PAGE, Plan, Sample, Work, outcome};
+use crate::load::drive::{self, Place, Schedule, Signals};
+use crate::load::{Outcome, PAGE, Plan, Sample, Work, measure, outcome};
 use crate::random::Random;
 use crate::wire::{Answer, Channel, KEY_DIGITS, Method, Request};
 
@@ -18,7 +18,6 @@ const NO_END: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs the plan's work for its time. `revisions` has the modification revision of every key, if they exist.
 pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
-    let workers = vec![plan.in_flight; plan.connections];
     let latencies: Vec<_> = (0..plan.threads)
         .map(|_| Arc::new(Histogram::new()))
         .collect();
@@ -47,21 +46,8 @@ pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
             Ok(())
         }
     };
-    let (before, after) = drive::drive(
-        &plan.endpoints,
-        plan.threads,
-        &workers,
-        start_worker,
-        |signals| {
-            let start = Instant::now() + plan.warm_up;
-            let stop = start + plan.duration;
-            signals.begin(Schedule { start, stop });
-            signals.sleep_until(start)?;
-            let before = Sample::take(plan)?;
-            signals.sleep_until(stop)?;
-            Ok((before, Sample::take(plan)?))
-        },
-    )?;
+    let conduct = |signals: &Signals| measure(plan, signals);
+    let samples = drive::drive(&plan.links(), plan.threads, start_worker, conduct)?;
     let latency = Histogram::new();
     for part in &latencies {
         latency.merge(part);
@@ -77,7 +63,7 @@ pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
         plan.duration,
         operations,
         latency.latency(),
-        (before, after),
+        samples,
     ))
 }
 
@@ -123,34 +109,20 @@ pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
             }
         }
     };
-    let workers = vec![plan.in_flight; plan.connections];
-    let (start, samples) = drive::drive(
-        &plan.endpoints,
-        plan.threads,
-        &workers,
-        start_worker,
-        |signals| {
-            let start = Instant::now();
-            let before = Sample::take(&plan)?;
-            signals.begin(Schedule {
-                start,
-                stop: start + NO_END,
-            });
-            let (mut last, mut patience) = (0, Instant::now() + PATIENCE);
-            while last < plan.keys {
-                signals.sleep_until(Instant::now() + Duration::from_millis(5))?;
-                let written = latency.count();
-                if written > last {
-                    (last, patience) = (written, Instant::now() + PATIENCE);
-                }
-                ensure!(
-                    Instant::now() < patience,
-                    "{written} keys are written, and none for {PATIENCE:?}"
-                );
-            }
-            Ok((start, (before, Sample::take(&plan)?)))
-        },
-    )?;
+    let conduct = |signals: &Signals| {
+        let start = Instant::now();
+        let before = Sample::take(&plan)?;
+        signals.begin(Schedule {
+            start,
+            stop: start + NO_END,
+        });
+        signals.wait("keys written", || {
+            let written = latency.count();
+            (written, written == plan.keys)
+        })?;
+        Ok((start, (before, Sample::take(&plan)?)))
+    };
+    let (start, samples) = drive::drive(&plan.links(), plan.threads, start_worker, conduct)?;
     let revisions = revisions
         .iter()
         .map(|revision| revision.load(Ordering::Relaxed))
@@ -194,9 +166,6 @@ impl Template {
         let prefix = &plan.prefix;
         let limit = PAGE.cast_signed();
         let (path, request, next_page) = match plan.work {
-            Work::Put | Work::PutLone | Work::Fill | Work::Watch => {
-                (PUT, Request::put(prefix, plan.value_size), None)
-            }
             Work::Update => (TXN, Request::update(prefix, plan.value_size), None),
             Work::Get => (RANGE, Request::get(prefix, false), None),
             Work::GetSerializable => (RANGE, Request::get(prefix, true), None),
@@ -206,6 +175,7 @@ impl Template {
                 Some(Request::next_page(prefix, limit)),
             ),
             Work::ListAll => (RANGE, Request::list(prefix, 0), None),
+            _ => (PUT, Request::put(prefix, plan.value_size), None),
         };
         debug_assert!(
             plan.keys.to_string().len() <= KEY_DIGITS + 1,
@@ -276,10 +246,6 @@ impl Worker {
         let offset = self.random.below(self.keys.end - self.keys.start);
         let key = self.keys.start + offset;
         match self.work {
-            Work::Put | Work::PutLone | Work::Fill | Work::Watch => {
-                let request = self.request.fill(key, 0, &mut self.random);
-                check_revision(&self.channel.call(&self.method, request).await?)
-            }
             Work::Update => {
                 let slot = &mut self.revisions[usize::try_from(offset)?];
                 let request = self.request.fill(key, *slot, &mut self.random);
@@ -310,6 +276,10 @@ impl Worker {
                     self.keys.end
                 );
                 Ok(())
+            }
+            _ => {
+                let request = self.request.fill(key, 0, &mut self.random);
+                check_revision(&self.channel.call(&self.method, request).await?)
             }
         }
     }

@@ -2,7 +2,6 @@
 
 mod control;
 mod parts;
-mod plot;
 
 use std::fs;
 use std::path::{Path, PathBuf};

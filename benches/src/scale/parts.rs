@@ -8,13 +8,13 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::control::Control;
-use super::plot::{self, Curve};
 use super::{Settings, ensure_keys, folder_bytes};
 use crate::compare::server::Server;
 use crate::histogram::Histogram;
 use crate::load::flow::{self, Flow, Flowed, Make};
 use crate::load::unary::{self, PUT, RANGE};
 use crate::load::{Plan, Work};
+use crate::plot::{self, Axis, Curve};
 use crate::process::Usage;
 use crate::random::Random;
 use crate::wire::{Answer, Request};
@@ -373,7 +373,11 @@ pub(super) fn churn(settings: &Settings, server: &Server, folder: &Path) -> Resu
             "{}: a prefix made and deleted over and over",
             settings.kind.name()
         ),
-        &[("list, ms", latencies(&flowed)), ("MiB", sizes(&looks))],
+        Axis::Linear("minutes"),
+        &[
+            (Axis::Linear("list, ms"), latencies(&flowed)),
+            (Axis::Linear("MiB"), sizes(&looks)),
+        ],
     )?;
     Ok(json!({
         "minutes": duration.as_secs_f64() / 60.0,
@@ -477,7 +481,11 @@ pub(super) fn steady(settings: &Settings, server: &Server, folder: &Path) -> Res
             settings.kind.name(),
             writes.rate.unwrap_or_default()
         ),
-        &[("put, ms", latencies(&flowed)), ("MiB", sizes(&looks))],
+        Axis::Linear("minutes"),
+        &[
+            (Axis::Linear("put, ms"), latencies(&flowed)),
+            (Axis::Linear("MiB"), sizes(&looks)),
+        ],
     )?;
     Ok(json!({
         "minutes": duration.as_secs_f64() / 60.0,

@@ -9,12 +9,13 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 
-use crate::wire::scan::{Answer, Scanner};
+use crate::wire::scan::{Answer, OnEvent, Scanner};
 
 // grpc-go as Kubernetes and etcdctl set it up leaves the frame size alone; its windows grow with the measured
 // bandwidth, and these stand for the grown ones, so that a list never waits for the client.
 const FRAME_BYTES: u32 = 16 * 1024;
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes that a stream may be ahead of its reader.
+pub(crate) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// One connection, shared by clones.
@@ -44,6 +45,11 @@ impl Method {
 
 /// Connects, and drives the connection on the current runtime until all its clones are gone.
 pub(crate) async fn connect(endpoint: SocketAddr) -> Result<Channel> {
+    connect_with(endpoint, STREAM_WINDOW).await
+}
+
+/// The same with another window of each stream.
+pub(crate) async fn connect_with(endpoint: SocketAddr, stream_window: u32) -> Result<Channel> {
     let socket = TcpStream::connect(endpoint)
         .await
         .with_context(|| format!("connecting to {endpoint}"))?;
@@ -51,7 +57,7 @@ pub(crate) async fn connect(endpoint: SocketAddr) -> Result<Channel> {
     let (sender, connection) = Builder::new()
         .enable_push(false)
         .max_frame_size(FRAME_BYTES)
-        .initial_window_size(STREAM_WINDOW)
+        .initial_window_size(stream_window)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(socket)
         .await
@@ -68,7 +74,10 @@ impl Channel {
         body.send_data(request, true).context("sending a request")?;
         let mut answers = Answers::open(response).await?;
         let mut found = None;
-        while answers.receive(|answer| note(&mut found, answer)).await? {}
+        while answers
+            .receive(None, |answer| note(&mut found, answer))
+            .await?
+        {}
         found.context("an answer without a message")
     }
 
@@ -135,12 +144,14 @@ impl Stream {
             .context("sending on a stream")
     }
 
-    /// Waits for bytes and calls `done` for each message that they complete; false after the last one.
+    /// Waits for bytes and calls `done` for each message that they complete, and `on_event` for each event of a watch
+    /// before; false after the last one. Nothing is lost if it is dropped while it waits.
     pub(crate) async fn receive(
         &mut self,
+        on_event: Option<OnEvent<'_>>,
         done: impl FnMut(&Answer) -> Result<()>,
     ) -> Result<bool> {
-        self.answers.receive(done).await
+        self.answers.receive(on_event, done).await
     }
 }
 
@@ -166,10 +177,14 @@ impl Answers {
         })
     }
 
-    async fn receive(&mut self, done: impl FnMut(&Answer) -> Result<()>) -> Result<bool> {
+    async fn receive(
+        &mut self,
+        on_event: Option<OnEvent<'_>>,
+        done: impl FnMut(&Answer) -> Result<()>,
+    ) -> Result<bool> {
         if let Some(data) = self.body.data().await {
             let data = data.context("receiving an answer")?;
-            self.scanner.feed(&data, done)?;
+            self.scanner.feed(&data, on_event, done)?;
             self.body
                 .flow_control()
                 .release_capacity(data.len())

@@ -10,6 +10,7 @@ use proto::etcd::etcdserverpb::{
 };
 
 use crate::random::Random;
+use crate::wire::event;
 
 /// Every key is a prefix and this many decimal digits.
 pub(crate) const KEY_DIGITS: usize = 10;
@@ -114,8 +115,36 @@ impl Request {
         )
     }
 
+    /// Opens a watcher of one key.
+    pub(crate) fn watch_key(prefix: &str) -> Request {
+        let create = WatchCreateRequest {
+            key: key(prefix),
+            ..WatchCreateRequest::default()
+        };
+        Request::from_message(
+            &WatchRequest {
+                request_union: Some(RequestUnion::CreateRequest(create)),
+            },
+            0,
+        )
+    }
+
+    /// Fills a put, and writes a number to the front of the value, where the event of it will have it.
+    pub(crate) fn fill_stamped(&mut self, key: u64, number: u64, random: &mut Random) -> Bytes {
+        self.write(key, 0, random);
+        for (place, length) in &self.values {
+            event::stamp(&mut self.buffer[*place..*place + *length], number);
+        }
+        self.buffer.split().freeze()
+    }
+
     /// Writes the key's number, random bytes and the revision into their places.
     pub(crate) fn fill(&mut self, key: u64, revision: i64, random: &mut Random) -> Bytes {
+        self.write(key, revision, random);
+        self.buffer.split().freeze()
+    }
+
+    fn write(&mut self, key: u64, revision: i64, random: &mut Random) {
         self.buffer.clear();
         self.buffer.extend_from_slice(&self.template);
         let bytes = &mut self.buffer[..];
@@ -132,7 +161,6 @@ impl Request {
         for place in &self.revisions {
             bytes[*place..*place + REVISION_BYTES].copy_from_slice(&five_bytes(revision));
         }
-        self.buffer.split().freeze()
     }
 
     /// The request as it is, for those without places.
@@ -223,7 +251,7 @@ mod tests {
     use prost::Message as _;
     use proto::etcd::etcdserverpb::compare::TargetUnion;
     use proto::etcd::etcdserverpb::request_op::Request as Op;
-    use proto::etcd::etcdserverpb::{RangeRequest, TxnRequest, WatchRequest};
+    use proto::etcd::etcdserverpb::{PutRequest, RangeRequest, TxnRequest, WatchRequest};
 
     use super::{Request, five_bytes};
     use crate::random::Random;
@@ -267,6 +295,15 @@ mod tests {
             (first.key, first.limit, first.revision),
             ("/a/".into(), 500, 0)
         );
+    }
+
+    #[test]
+    fn a_stamped_put_has_the_number_at_the_front_of_its_value() {
+        let bytes = Request::put("/a/", 16).fill_stamped(5, 1 << 33, &mut Random::new(1));
+        let put = PutRequest::decode(&bytes[5..]).unwrap();
+        assert_eq!(put.key, "/a/0000000005");
+        assert_eq!(put.value[..8], (1_u64 << 33).to_le_bytes());
+        assert_ne!(put.value[8..], [super::VALUE_BYTE; 8]);
     }
 
     #[test]

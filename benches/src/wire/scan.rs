@@ -1,12 +1,20 @@
 //! Reads framed protobuf answers as they arrive in pieces, without decoding or keeping them.
 //!
 //! All answers of etcd have a header in field 1; of the rest a run needs numbers and how often a repeated field
-//! occurs. So one scanner serves every call: it skips over contents and allocates nothing.
+//! occurs. So one scanner serves every call: it skips over contents and allocates nothing. Only who asks for the events
+//! of a watch gets to see them, and only those that come in more than one piece are copied.
 
 use anyhow::{Result, bail};
 
+use crate::wire::event::Event;
+use crate::wire::fields::{Content, Fields, varint};
+
 /// Fields up to this number are noted, the rest is skipped: `WatchResponse.events` has the largest one needed.
 const FIELDS: usize = 12;
+/// `WatchResponse.events`.
+const EVENTS: usize = 11;
+/// `ResponseHeader.revision`.
+const REVISION: u64 = 3;
 /// A `ResponseHeader` is at most four fields of eleven bytes.
 const HEADER_BYTES: usize = 64;
 
@@ -20,6 +28,9 @@ pub(crate) struct Answer {
     /// How often each field with a length occurred, by field number.
     pub(crate) counts: [u32; FIELDS],
 }
+
+/// Who looks at every event of a watch, and at what came before it in its message.
+pub(crate) type OnEvent<'a> = &'a mut (dyn FnMut(&Answer, &Event<'_>) -> Result<()> + Send);
 
 /// Where in a message the next byte belongs.
 enum State {
@@ -45,6 +56,9 @@ enum State {
         length: usize,
         bytes: [u8; HEADER_BYTES],
     },
+    Event {
+        length: usize,
+    },
 }
 
 const BETWEEN_FIELDS: State = State::Tag { value: 0, shift: 0 };
@@ -56,6 +70,8 @@ pub(crate) struct Scanner {
     left: usize,
     state: State,
     answer: Answer,
+    /// The first pieces of an event.
+    event: Vec<u8>,
 }
 
 impl Scanner {
@@ -67,13 +83,15 @@ impl Scanner {
             left: 0,
             state: BETWEEN_FIELDS,
             answer: Answer::default(),
+            event: Vec::new(),
         }
     }
 
-    /// Takes the next piece and calls `done` for every message that it completes.
+    /// Takes the next piece and calls `on_event` for every event and `done` for every message that it completes.
     pub(crate) fn feed(
         &mut self,
         mut bytes: &[u8],
+        mut on_event: Option<OnEvent<'_>>,
         mut done: impl FnMut(&Answer) -> Result<()>,
     ) -> Result<()> {
         while !bytes.is_empty() {
@@ -92,7 +110,7 @@ impl Scanner {
                 self.answer = Answer::default();
             }
             let (body, rest) = bytes.split_at(self.left.min(bytes.len()));
-            self.scan(body)?;
+            self.scan(body, &mut on_event)?;
             self.left -= body.len();
             bytes = rest;
             if self.left == 0 {
@@ -111,7 +129,7 @@ impl Scanner {
         self.have == 0
     }
 
-    fn scan(&mut self, mut bytes: &[u8]) -> Result<()> {
+    fn scan(&mut self, mut bytes: &[u8], on_event: &mut Option<OnEvent<'_>>) -> Result<()> {
         while let Some((&byte, rest)) = bytes.split_first() {
             match &mut self.state {
                 State::Skip { left } => {
@@ -134,6 +152,25 @@ impl Scanner {
                     *have += step;
                     if have == length {
                         self.answer.revision = revision(&header[..*length])?;
+                        self.state = BETWEEN_FIELDS;
+                    }
+                    continue;
+                }
+                State::Event { length } => {
+                    let step = (*length - self.event.len()).min(bytes.len());
+                    let (piece, rest) = bytes.split_at(step);
+                    bytes = rest;
+                    let whole = if step == *length {
+                        piece
+                    } else {
+                        self.event.extend_from_slice(piece);
+                        &self.event
+                    };
+                    if whole.len() == *length {
+                        if let Some(on_event) = on_event {
+                            on_event(&self.answer, &Event::read(whole)?)?;
+                        }
+                        self.event.clear();
                         self.state = BETWEEN_FIELDS;
                     }
                     continue;
@@ -187,6 +224,9 @@ impl Scanner {
                                 bytes: [0; HEADER_BYTES],
                             },
                             (1, length) => bail!("a header of {length} bytes"),
+                            (EVENTS, length) if on_event.is_some() => State::Event {
+                                length: usize::try_from(length)?,
+                            },
                             (_, left) => State::Skip { left },
                         };
                     }
@@ -198,39 +238,12 @@ impl Scanner {
     }
 }
 
-/// Adds one byte to a number; true if it was the last one.
-fn varint(value: &mut u64, shift: &mut u32, byte: u8) -> Result<bool> {
-    if *shift > 63 {
-        bail!("a number of more than ten bytes");
-    }
-    *value |= u64::from(byte & 0x7f) << *shift;
-    *shift += 7;
-    Ok(byte & 0x80 == 0)
-}
-
-/// Field 3 of an encoded `ResponseHeader`, whose fields are all numbers.
+/// The revision of an encoded `ResponseHeader`.
 fn revision(header: &[u8]) -> Result<i64> {
-    let mut bytes = header.iter();
-    let mut number = || -> Result<Option<u64>> {
-        let (mut value, mut shift) = (0, 0);
-        for byte in bytes.by_ref() {
-            if varint(&mut value, &mut shift, *byte)? {
-                return Ok(Some(value));
-            }
-        }
-        if shift == 0 {
-            Ok(None)
-        } else {
-            bail!("a header ends in the middle of a number")
-        }
-    };
-    let mut found = 0;
-    while let Some(tag) = number()? {
-        let Some(value) = number()? else {
-            bail!("a header ends in the middle of a field")
-        };
-        if tag == 3 << 3 {
-            found = value.cast_signed();
+    let (mut found, mut fields) = (0, Fields::of(header));
+    while let Some(field) = fields.next()? {
+        if let (REVISION, Content::Number(revision)) = field {
+            found = revision.cast_signed();
         }
     }
     Ok(found)
@@ -277,7 +290,7 @@ mod tests {
                 Ok(())
             };
             scanner
-                .feed(piece, note)
+                .feed(piece, None, note)
                 .map_err(|error| error.to_string())?;
         }
         if scanner.is_between_messages() {
@@ -330,6 +343,39 @@ mod tests {
             );
             assert_eq!((empty.revision, empty.counts[2]), (0, 0));
             assert_eq!((watch.numbers[2], watch.counts[11]), (5, 27));
+        }
+    }
+
+    #[test]
+    fn events_are_seen_whole_however_they_are_cut_into_pieces() {
+        let event = |revision| Event {
+            kv: Some(KeyValue {
+                mod_revision: revision,
+                ..key_value(256)
+            }),
+            ..Event::default()
+        };
+        let watch = |watch_id, revisions: [i64; 2]| WatchResponse {
+            header: header(),
+            watch_id,
+            events: revisions.map(event).to_vec(),
+            ..WatchResponse::default()
+        };
+        let bytes = [framed(&watch(5, [7, 8])), framed(&watch(6, [8, 9]))].concat();
+        for piece in [1, 2, 3, 7, 100, 300, bytes.len()] {
+            let (mut scanner, mut seen, mut messages) = (Scanner::new(), Vec::new(), 0);
+            for piece in bytes.chunks(piece) {
+                let mut note = |answer: &Answer, event: &super::Event<'_>| {
+                    seen.push((answer.numbers[2], event.revision));
+                    Ok(())
+                };
+                let count = |answer: &Answer| {
+                    messages += answer.counts[11];
+                    Ok(())
+                };
+                scanner.feed(piece, Some(&mut note), count).unwrap();
+            }
+            assert_eq!((seen, messages), (vec![(5, 7), (5, 8), (6, 8), (6, 9)], 4));
         }
     }
 
