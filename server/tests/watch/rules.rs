@@ -452,6 +452,37 @@ fn an_idle_watcher_is_notified_by_interval_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn history_comes_in_responses_of_up_to_a_thousand_revisions_that_say_how_far_they_reach() {
+    for ring_bytes in [1, 16 << 20] {
+        let mut world = World::new(Options {
+            ring_bytes,
+            ..Options::default()
+        });
+        let edits = |revision: i64| vec![(b"a".to_vec(), Some(revision.to_string().into_bytes()))];
+        world.write((2..=2_500).map(edits).collect());
+        world.settle();
+        world.put("b", "not watched");
+        let mut client = Client::new(&world);
+        client.create(WatchCreateRequest {
+            start_revision: 2,
+            ..on("a")
+        });
+        let responses = client.exchange(&mut world);
+        let all: Vec<_> = (2..=2_500).map(|revision| revision.to_string()).collect();
+        assert_eq!(values(&responses), all);
+        assert!((4..20).contains(&responses.len()), "{}", responses.len());
+        for response in &responses[1..] {
+            assert!(response.events.len() <= 1000);
+            let last = response.events.last().unwrap().kv.as_ref().unwrap();
+            assert!(revision(response) >= last.mod_revision);
+        }
+        client.progress();
+        let responses = client.exchange(&mut world);
+        assert_eq!((responses[0].watch_id, revision(&responses[0])), (-1, 2501));
+    }
+}
+
+#[test]
 fn a_long_response_is_fragmented_only_for_those_who_asked() {
     let mut world = World::new(Options {
         message_bytes: 1000,
