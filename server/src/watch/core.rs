@@ -354,9 +354,8 @@ impl Core {
     }
 
     fn create(&mut self, place: usize, create: Create, now: Duration) {
-        let view = self.shared.reader.view();
-        // The hub may be a little behind the store; "now" is what a client may already have seen.
-        let store_revision = view.revision.max(self.revision);
+        let compacted = self.shared.reader.view().compact_revision;
+        let store_revision = self.store_revision();
         let refused = if create.start_revision < 0 {
             Some(Refused::Revision)
         } else if create.range.is_none() {
@@ -386,9 +385,8 @@ impl Core {
             create.watch_id
         };
         self.notify(place, watch_id, store_revision, NoticeKind::Created);
-        if create.start_revision > 0 && create.start_revision < view.compact_revision {
-            let kind = NoticeKind::Compacted(view.compact_revision);
-            self.notify(place, watch_id, store_revision, kind);
+        if create.start_revision > 0 && create.start_revision < compacted {
+            self.notify_compacted(place, watch_id, compacted);
             return;
         }
         let start = if create.start_revision == 0 {
@@ -423,7 +421,9 @@ impl Core {
 
     fn cancel(&mut self, place: usize, watch_id: i64) {
         if self.remove(place, watch_id) {
-            self.notify(place, watch_id, self.revision, NoticeKind::Canceled);
+            // As when it was made: what a client may already have seen.
+            let revision = self.store_revision();
+            self.notify(place, watch_id, revision, NoticeKind::Canceled);
         }
     }
 
@@ -444,8 +444,7 @@ impl Core {
 
     /// Asks for an answer at what the store holds now, which the hub may not have reached yet.
     fn progress(&mut self, place: usize) {
-        let revision = self.shared.reader.view().revision.max(self.revision);
-        let due = (revision, self.streams[place].serial);
+        let due = (self.store_revision(), self.streams[place].serial);
         if self.progress_due.last() != Some(&due) {
             self.progress_due.push(due);
         }
@@ -615,8 +614,7 @@ impl Core {
             self.streams[watcher.stream]
                 .watchers
                 .remove(&watcher.watch_id);
-            let kind = NoticeKind::Compacted(compacted);
-            self.notify(watcher.stream, watcher.watch_id, self.revision, kind);
+            self.notify_compacted(watcher.stream, watcher.watch_id, compacted);
         }
     }
 
@@ -751,6 +749,11 @@ impl Core {
         }
     }
 
+    /// At no revision, as in etcd: the watcher has not come to any that its client could go on from.
+    fn notify_compacted(&mut self, place: usize, watch_id: i64, compacted: i64) {
+        self.notify(place, watch_id, 0, NoticeKind::Compacted(compacted));
+    }
+
     fn notify(&mut self, place: usize, watch_id: i64, revision: i64, kind: NoticeKind) {
         let notice = Notice {
             watch_id,
@@ -821,6 +824,11 @@ impl Core {
             .stats
             .events
             .fetch_add((events * receivers) as u64, Ordering::Relaxed);
+    }
+
+    /// The hub may be a little behind the store; "now" is what a client may already have seen.
+    fn store_revision(&self) -> i64 {
+        self.shared.reader.view().revision.max(self.revision)
     }
 
     fn term(&self) -> u64 {

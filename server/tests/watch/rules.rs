@@ -311,6 +311,18 @@ fn cancel_is_confirmed_once_and_ends_the_events() {
 }
 
 #[test]
+fn the_end_of_a_watcher_is_confirmed_at_what_the_store_holds() {
+    let (mut world, mut client) = world();
+    client.create(on("a"));
+    client.exchange(&mut world);
+    world.write(vec![vec![(b"a".to_vec(), Some(b"1".to_vec()))]]);
+    client.cancel(0);
+    let responses = client.exchange(&mut world);
+    assert!(responses[0].canceled);
+    assert_eq!(revision(&responses[0]), 2);
+}
+
+#[test]
 fn watch_from_compacted_revision_is_cancelled_and_from_the_boundary_is_served() {
     let (mut world, mut client) = world();
     for value in ["2", "3", "4"] {
@@ -333,6 +345,7 @@ fn watch_from_compacted_revision_is_cancelled_and_from_the_boundary_is_served() 
         (0, 3)
     );
     assert_eq!(responses[1].cancel_reason, "");
+    assert_eq!(revision(&responses[1]), 0);
     assert_eq!(values(&responses), ["3", "4"]);
 }
 
@@ -360,7 +373,7 @@ fn compaction_that_passes_a_slow_watcher_cancels_it() {
     assert!(told.len() < 18);
     let last = responses.last().unwrap();
     assert!(last.canceled);
-    assert_eq!(last.compact_revision, 20);
+    assert_eq!((last.compact_revision, revision(last)), (20, 0));
 }
 
 #[test]
