@@ -16,7 +16,7 @@ mod value;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::auto_compact::Retention;
-use crate::{logging, sweep};
+use crate::{logging, sweep, watch};
 
 pub use self::{
     dev::DevOptions,
@@ -400,6 +400,9 @@ const SHORTEST_RETENTION: Duration = Duration::from_secs(1);
 /// [`Config::unread_timeout`]; the error names it (`etcd/error.rs`), and so do the docs.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// More often than that nobody is told of progress.
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 impl Default for Config {
     /// What `holdfast` alone means.
     fn default() -> Self {
@@ -499,7 +502,11 @@ impl Config {
                     pause => pause,
                 },
             },
-            watch_progress_interval: values.duration("watch-progress-notify-interval"),
+            watch_progress_interval: match values.duration("watch-progress-notify-interval") {
+                // As in etcd, which also raises what is too short.
+                Duration::ZERO => watch::Options::default().progress_interval,
+                interval => interval.max(PROGRESS_INTERVAL_MIN),
+            },
             has_extensive_metrics: values.text("metrics") == "extensive",
             client_shards: match values.number("client-shards") {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),

@@ -278,6 +278,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         config.request_timeout,
         &shards.handles()[0],
     );
+    shards.handles()[0].spawn(service.look_after_leader(config.election_timeout));
     let [clients, http, monitoring] = sockets;
     let listeners = vec![
         serve(clients, service.clone(), &shards, &config, files)?,

@@ -475,6 +475,17 @@ impl Running {
         lines
     }
 
+    /// All lines up to one, or up to where no more come.
+    fn until(&self, is_last: impl Fn(&String) -> bool) -> Vec<String> {
+        let mut lines = self.next(1);
+        while !is_last(&lines[lines.len() - 1])
+            && let Ok(line) = self.lines.recv_timeout(Duration::from_millis(2_500))
+        {
+            lines.push(line);
+        }
+        lines
+    }
+
     fn next(&self, count: usize) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut lines = Vec::new();
@@ -514,7 +525,13 @@ fn watches_print_the_same() {
         (&["watch", "--rev", "2", "-w", "json", "--prefix", "w/"], ""),
         (&["watch", "--rev", "2", "-w", "fields", "w/a"], ""),
         (&["watch", "--rev", "3", "w/a", "w/z"], ""),
+        (&["watch", "--rev", "2", "--prefix", "", "-w", "json"], ""),
         (&["watch", "-i"], "watch --rev 2 w/a w/z\n"),
+        (
+            &["watch", "-i"],
+            "watch --rev 2 --prev-kv w/a\nnonsense\nwatch\n",
+        ),
+        (&["watch", "-i"], "watch --rev=2 --prefix w/\n"),
         (
             &[
                 "watch",
@@ -548,6 +565,85 @@ fn watches_print_the_same() {
             (&["watch", "--rev", "2", "w/a"], ""),
         ],
     );
+}
+
+/// Which lines of the output come first is up to two streams; what is the same is what all of them say.
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn live_watches_and_their_progress_print_the_same() {
+    real::check_version();
+    let folder = tempfile::tempdir().unwrap();
+    let often = "--watch-progress-notify-interval=1s";
+    let node = Node::start_with(&folder.path().join("data"), &[often]);
+    let etcd = Etcd::start_with(&[often]);
+    let endpoints = [&node.endpoint, &etcd.endpoint];
+    let both = |arguments: &[&str], input: &str| {
+        endpoints.map(|endpoint| Running::start(endpoint, arguments, input))
+    };
+    let put = |key: &str, value: &str| {
+        for endpoint in endpoints {
+            assert_eq!(run(endpoint, &["put", key, value], "").code, Some(0));
+        }
+    };
+    // What a watch prints first shows that it is there.
+    put("l/a", "1");
+    let from = ["--rev", "2"];
+    let watches: &[(&[&str], &str)] = &[
+        (&["watch", "--progress-notify", "l/a"], ""),
+        (&["watch", "--prefix", "--prev-kv", "l/"], ""),
+        (&["watch", "l/a", "l/c"], ""),
+        (
+            &[
+                "watch",
+                "l/a",
+                "--",
+                "sh",
+                "-c",
+                "echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE",
+            ],
+            "",
+        ),
+        (&["watch", "-i"], "watch --rev 2 l/a\nwatch --rev 2 l/b\n"),
+    ];
+    let running: Vec<_> = watches
+        .iter()
+        .map(|(arguments, input)| {
+            let is_interactive = arguments.contains(&"-i");
+            let at = if is_interactive { &[][..] } else { &from[..] };
+            let arguments = [&arguments[..1], at, &arguments[1..]].concat();
+            both(&arguments, input)
+        })
+        .collect();
+    let first: Vec<_> = running
+        .iter()
+        .map(|both| both.each_ref().map(|running| running.next(1)))
+        .collect();
+    put("l/b", "2");
+    put("l/a", "3");
+    for endpoint in endpoints {
+        assert_eq!(run(endpoint, &["del", "l/a"], "").code, Some(0));
+    }
+    for (((arguments, _), [ours, theirs]), [our_first, their_first]) in
+        watches.iter().zip(&running).zip(first)
+    {
+        // Progress comes once nothing else does, and then again and again.
+        let progress = |line: &String| line.contains("progress notify");
+        let theirs = theirs.until(progress);
+        assert_eq!(
+            sorted([our_first, ours.next(theirs.len())].concat()),
+            sorted([their_first, theirs].concat()),
+            "etcdctl {arguments:?}; Holdfast is left"
+        );
+    }
+    // Asked for: told once all watchers have everything.
+    let interactive = both(&["watch", "-i"], "watch l/a\nprogress\n");
+    let [ours, theirs] = interactive.map(|running| running.next(1));
+    assert_eq!(ours, theirs, "Holdfast is left");
+    assert!(ours[0].contains("progress notify: 5"), "{ours:?}");
 }
 
 /// Waits until a server has what another one has.

@@ -45,6 +45,23 @@ fn no_arguments_mean_a_local_node() {
 }
 
 #[test]
+fn the_interval_of_progress_has_a_default_and_a_least() {
+    for (given, meant) in [
+        ("0s", Duration::from_secs(600)),
+        ("1ms", Duration::from_millis(100)),
+        ("3s", Duration::from_secs(3)),
+    ] {
+        for flag in [
+            "watch-progress-notify-interval",
+            "experimental-watch-progress-notify-interval",
+        ] {
+            let config = read(&[&format!("--{flag}={given}")], &[]).unwrap();
+            assert_eq!(config.watch_progress_interval, meant, "--{flag}={given}");
+        }
+    }
+}
+
+#[test]
 fn flags_take_one_dash_or_two_and_a_value_after_equals_or_space() {
     for arguments in [
         &["--name=one"][..],

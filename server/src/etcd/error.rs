@@ -288,12 +288,19 @@ pub fn bad_timeout(header: &str) -> Status {
     )
 }
 
+/// A watch stream that would be one too many.
+pub const TOO_MANY_STREAMS: Status = Status::fixed(
+    Code::ResourceExhausted,
+    "holdfast: too many watch streams are open",
+);
+
 /// What client libraries look for in `cancel_reason` of a watcher that was not made.
 pub const fn watch_refusal(why: Refused) -> &'static str {
     match why {
         Refused::Revision => "etcdserver: mvcc: required revision has been compacted",
         Refused::EmptyRange => "mvcc: watcher range is empty",
         Refused::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
+        Refused::TooMany => "holdfast: there is no memory for another watcher",
     }
 }
 

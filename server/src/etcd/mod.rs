@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod codec;
 mod defragment;
 mod election;
+mod ending;
 pub mod error;
 mod follow;
 mod hash;
@@ -47,6 +48,7 @@ pub use codec::Body;
 pub use error::Status;
 
 use defragment::Defragments;
+use ending::{Cuts, Ending};
 use offload::Offload;
 
 use crate::http::Web;
@@ -99,6 +101,8 @@ pub struct Service {
     defragments: Defragments,
     /// Snapshots being made or sent.
     snapshots: Arc<Semaphore>,
+    /// For streams that asked for a leader.
+    cuts: Cuts,
     web: Web,
     methods: Methods,
 }
@@ -112,6 +116,9 @@ const LEARNERS: [&str; 6] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 ];
+
+/// The metadata by which a client asks for a leader.
+const HAS_LEADER: &str = "hasleader";
 
 /// Hashes that may run at once; more would only take the disk from everybody else.
 const HASHES: usize = 1;
@@ -313,9 +320,18 @@ impl Service {
             list_memory: Arc::new(Semaphore::new(LIST_MEMORY_KIB as usize)),
             defragments: Defragments::default(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
+            cuts: Cuts::default(),
             web,
             methods,
         })
+    }
+
+    /// Ends streams that asked for a leader when there has been none for long. Runs as long as there is the service.
+    pub fn look_after_leader(
+        self: &Arc<Self>,
+        election_timeout: Duration,
+    ) -> impl Future<Output = ()> + use<> {
+        ending::look_after_leader(Arc::downgrade(self), election_timeout)
     }
 
     /// Answers a gRPC call, whose frames come from the wire or from the JSON gateway.
@@ -531,7 +547,7 @@ impl Service {
         for (name, value) in headers {
             match name.as_str() {
                 "grpc-timeout" => timeout = value.to_str().ok().and_then(parse_timeout),
-                "hasleader" if value == "true" && !self.node.status().has_leader => {
+                HAS_LEADER if value == "true" && !self.node.status().has_leader => {
                     return Err(error::NO_LEADER);
                 }
                 "client-api-version" if std::str::from_utf8(value.as_bytes()).is_err() => {
@@ -569,11 +585,26 @@ impl Service {
     {
         let method = &self.methods.watch;
         let mut call = method.begin();
-        if let Err(status) = self.metadata(request.headers()) {
-            call.ended(status.code());
-            return codec::refuse(&status);
-        }
-        watch::serve(&self.node, method, call.into_owned(), request)
+        let timeout = match self.metadata(request.headers()) {
+            Ok(_) if self.node.hub().is_full() => Err(error::TOO_MANY_STREAMS),
+            checked => checked,
+        };
+        let timeout = match timeout {
+            Ok(timeout) => timeout,
+            Err(status) => {
+                call.ended(status.code());
+                return codec::refuse(&status);
+            }
+        };
+        let needs_leader = asks_for_leader(request.headers());
+        let call = call.into_owned();
+        let watch = watch::Call::new(request.into_body(), self.node.hub(), method.clone());
+        codec::respond(Body::Other(if timeout.is_some() || needs_leader {
+            let ending = Ending::new(watch, timeout, &self.cuts, needs_leader);
+            Box::pin(codec::Counted::new(ending, call))
+        } else {
+            Box::pin(codec::Counted::new(watch, call))
+        }))
     }
 }
 
@@ -585,6 +616,14 @@ impl Serve for Service {
             self.http(peer, request).await
         }
     }
+}
+
+/// Whether a client wants to hear when this member has no leader.
+fn asks_for_leader(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(HAS_LEADER)
+        .iter()
+        .any(|value| value == "true")
 }
 
 /// gRPC needs HTTP/2 and says so in its content type, which may go on after `+` or `;`.

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{Request, Response};
 use http_body::Frame;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -18,10 +17,9 @@ use proto::etcd::etcdserverpb::watch_create_request::FilterType;
 use proto::etcd::etcdserverpb::watch_request::RequestUnion;
 use proto::etcd::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 
-use super::codec::{self, Body, Counted, PREFIX};
+use super::codec::{self, PREFIX};
 use super::error::{self, Status};
-use crate::metrics::{GrpcCall, GrpcMethod};
-use crate::node::Node;
+use crate::metrics::GrpcMethod;
 use crate::watch::{Create, End, Events, Hub, Identity, Item, KeyRange, NoticeKind, Stream, Taken};
 
 /// A data frame is closed once it is this long.
@@ -32,20 +30,6 @@ const HEAD_BYTES: usize = 72;
 const HEADER: u8 = 0x0a;
 const WATCH_ID: u8 = 0x10;
 const FRAGMENT: [u8; 2] = [0x38, 0x01];
-
-/// Answers a Watch call. What the request's metadata asks was checked by the caller.
-pub(super) fn serve<B>(
-    node: &Node,
-    method: &GrpcMethod,
-    counted: GrpcCall<GrpcMethod>,
-    request: Request<B>,
-) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    let call = Call::new(request.into_body(), node.hub(), method.clone());
-    codec::respond(Body::Other(Box::pin(Counted::new(call, counted))))
-}
 
 /// One stream: the request body that it reads and the response body that it is.
 pub struct Call<B> {

@@ -105,6 +105,10 @@ pub(super) fn keep_current(metrics: &Metrics, node: &Node, log: Log, config: &Co
             &metrics.memory.with_label_values(&["ring"]),
             watches.ring_bytes.load(Ordering::Relaxed) as u64,
         );
+        metrics::set(
+            &metrics.memory.with_label_values(&["watch_queues"]),
+            node.hub().queued_bytes() as u64,
+        );
     });
 }
 

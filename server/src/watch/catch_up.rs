@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use store::{ChangeSet, Reader, StoreError};
+use store::{ChangeSet, StoreError};
 
 use super::frame::{Batch, Response};
 use super::hub::{Command, Shared};
@@ -21,6 +21,8 @@ pub(super) const SCAN_REVISIONS: i64 = 1000;
 pub(super) const HISTORY_WINDOW: i64 = 10_000;
 /// A scan that came out longer than this makes the next one stop earlier.
 const SCAN_BYTES: usize = 4 * 1024 * 1024;
+/// A scan that has made so many bytes of responses tells no further watchers: they are for the next one.
+const TOLD_BYTES: usize = 8 * 1024 * 1024;
 const LIMIT_MAX: usize = 1000;
 
 /// Watchers that are brought forward together, grouped by what they want.
@@ -64,23 +66,35 @@ impl Scan {
             .push(watcher);
     }
 
-    /// Matches and encodes. Every watcher of the scan is in the result, also without responses.
+    /// Matches and encodes. Every watcher of the scan is in the result, also without responses: told, or left for
+    /// the next scan.
     pub(super) fn run(
         mut self,
         sets: &[Arc<ChangeSet>],
-        message_bytes: usize,
-        reader: &Reader,
-    ) -> Result<Vec<Told>, StoreError> {
-        let mut batch = Batch::new(sets);
+        shared: &Shared,
+    ) -> Result<(Vec<Told>, Vec<u64>), StoreError> {
+        let mut batch = Batch::new(sets, &shared.room);
         for (event, key) in batch.keys().enumerate() {
             self.index
                 .for_each(key, |number| self.groups[number].hits.push(event));
         }
         let mut told = Vec::new();
+        let mut left = Vec::new();
+        let mut bytes = 0;
         for group in self.groups {
             for (after, watchers) in group.cursors {
+                if bytes > TOLD_BYTES {
+                    left.extend(watchers);
+                    continue;
+                }
                 let events = batch.behind(&group.hits, after);
-                let responses = batch.responses(events, &group.interest, message_bytes, reader)?;
+                let responses = batch.responses(
+                    events,
+                    &group.interest,
+                    shared.options.message_bytes,
+                    &shared.reader,
+                )?;
+                bytes += responses.iter().map(Response::bytes).sum::<usize>();
                 told.push(Told {
                     after,
                     watchers,
@@ -88,7 +102,7 @@ impl Scan {
                 });
             }
         }
-        Ok(told)
+        Ok((told, left))
     }
 
     fn wants(&self, key: &[u8]) -> bool {
@@ -114,8 +128,12 @@ pub(super) struct Job {
 
 /// How it went.
 pub(super) enum Scanned {
-    /// All changes up to a revision.
-    Told { up_to: i64, told: Vec<Told> },
+    /// All changes up to a revision, and the watchers that are to be scanned for again.
+    Told {
+        up_to: i64,
+        told: Vec<Told>,
+        left: Vec<u64>,
+    },
     /// Compaction was faster, for some of these watchers.
     Compacted(Vec<u64>),
     /// The store could not be read.
@@ -153,10 +171,11 @@ impl CatchUpWorker {
         } else if bytes < SCAN_BYTES / 4 {
             self.limit = (self.limit * 2).min(LIMIT_MAX);
         }
-        let told = scan.run(&history.sets, self.shared.options.message_bytes, reader)?;
+        let (told, left) = scan.run(&history.sets, &self.shared)?;
         Ok(Scanned::Told {
             up_to: history.up_to,
             told,
+            left,
         })
     }
 }

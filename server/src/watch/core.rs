@@ -40,8 +40,12 @@ pub(super) struct Core {
     behind: BTreeSet<(i64, u64)>,
     /// Watchers in the state `Waiting`, by start.
     waiting: BTreeSet<(i64, u64)>,
+    /// What the watchers take.
+    watcher_bytes: usize,
     /// Whether a read of history is under way. One at a time: those that fall behind meanwhile share the next.
     is_scanning: bool,
+    /// Whose turn the next one is.
+    is_nearest_next: bool,
     /// When streams are due to tell their progress.
     ticks: BTreeSet<(Duration, usize)>,
     /// Streams that asked for progress when the store was ahead of the hub: answered at that revision.
@@ -80,7 +84,9 @@ impl Core {
             live: 0,
             behind: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            watcher_bytes: 0,
             is_scanning: false,
+            is_nearest_next: false,
             ticks: BTreeSet::new(),
             progress_due: Vec::new(),
             dirty: Vec::new(),
@@ -146,6 +152,7 @@ impl Core {
         wakers.into_iter().for_each(Waker::wake);
         self.streams.clear();
         self.watchers.clear();
+        self.watcher_bytes = 0;
         self.groups = Groups::default();
     }
 
@@ -194,7 +201,7 @@ impl Core {
         after: i64,
         up_to: i64,
     ) -> Result<(), StoreError> {
-        let mut batch = Batch::new(sets);
+        let mut batch = Batch::new(sets, &self.shared.room);
         let mut touched = std::mem::take(&mut self.touched);
         self.groups.find(&batch, &mut touched);
         let term = self.term();
@@ -213,14 +220,13 @@ impl Core {
                 for member in &mut group.members {
                     let stream = &mut self.streams[member.stream];
                     let ids = &member.watch_ids;
-                    let limit = options.stream_bytes;
                     member.was_sent = true;
                     if !stream.is_dirty {
                         stream.is_dirty = true;
                         self.dirty.push(member.stream);
                     }
                     if let Reached::Only(cursor) =
-                        stage(stream, ids, &responses, after, up_to, term, limit)
+                        stage(stream, ids, &responses, after, up_to, term)
                     {
                         fallen.push((group.interest.clone(), member.stream, cursor));
                     }
@@ -279,7 +285,10 @@ impl Core {
             Command::Scanned(scanned) => {
                 self.is_scanning = false;
                 match scanned {
-                    Scanned::Told { up_to, told } => self.tell(told, up_to),
+                    Scanned::Told { up_to, told, left } => {
+                        self.tell(told, up_to);
+                        left.into_iter().for_each(|key| self.scan_again(key));
+                    }
                     Scanned::Compacted(watchers) => {
                         watchers.into_iter().for_each(|key| self.scan_again(key))
                     }
@@ -317,7 +326,7 @@ impl Core {
         };
         let stream = self.streams.remove(place);
         for key in stream.watchers.into_values() {
-            let Some(watcher) = self.watchers.remove(&key) else {
+            let Some(watcher) = self.forget(key) else {
                 continue;
             };
             match watcher.state {
@@ -345,9 +354,8 @@ impl Core {
     }
 
     fn create(&mut self, place: usize, create: Create, now: Duration) {
-        let view = self.shared.reader.view();
-        // The hub may be a little behind the store; "now" is what a client may already have seen.
-        let store_revision = view.revision.max(self.revision);
+        let compacted = self.shared.reader.view().compact_revision;
+        let store_revision = self.store_revision();
         let refused = if create.start_revision < 0 {
             Some(Refused::Revision)
         } else if create.range.is_none() {
@@ -356,6 +364,8 @@ impl Core {
             && self.streams[place].watchers.contains_key(&create.watch_id)
         {
             Some(Refused::DuplicateId)
+        } else if self.watcher_bytes > self.shared.options.watcher_bytes {
+            Some(Refused::TooMany)
         } else {
             None
         };
@@ -375,9 +385,8 @@ impl Core {
             create.watch_id
         };
         self.notify(place, watch_id, store_revision, NoticeKind::Created);
-        if create.start_revision > 0 && create.start_revision < view.compact_revision {
-            let kind = NoticeKind::Compacted(view.compact_revision);
-            self.notify(place, watch_id, store_revision, kind);
+        if create.start_revision > 0 && create.start_revision < compacted {
+            self.notify_compacted(place, watch_id, compacted);
             return;
         }
         let start = if create.start_revision == 0 {
@@ -402,6 +411,7 @@ impl Core {
             wants_progress: create.progress_notify,
             was_sent: false,
         };
+        self.watcher_bytes += watcher.bytes();
         self.watchers.insert(key, watcher);
         self.enter_state(key, state);
         if create.progress_notify && self.streams[place].progress_at.is_none() {
@@ -411,7 +421,9 @@ impl Core {
 
     fn cancel(&mut self, place: usize, watch_id: i64) {
         if self.remove(place, watch_id) {
-            self.notify(place, watch_id, self.revision, NoticeKind::Canceled);
+            // As when it was made: what a client may already have seen.
+            let revision = self.store_revision();
+            self.notify(place, watch_id, revision, NoticeKind::Canceled);
         }
     }
 
@@ -420,14 +432,19 @@ impl Core {
             return false;
         };
         self.leave_state(key);
-        self.watchers.remove(&key);
+        self.forget(key);
         true
+    }
+
+    fn forget(&mut self, key: u64) -> Option<Watcher> {
+        let watcher = self.watchers.remove(&key)?;
+        self.watcher_bytes -= watcher.bytes();
+        Some(watcher)
     }
 
     /// Asks for an answer at what the store holds now, which the hub may not have reached yet.
     fn progress(&mut self, place: usize) {
-        let revision = self.shared.reader.view().revision.max(self.revision);
-        let due = (revision, self.streams[place].serial);
+        let due = (self.store_revision(), self.streams[place].serial);
         if self.progress_due.last() != Some(&due) {
             self.progress_due.push(due);
         }
@@ -535,8 +552,7 @@ impl Core {
         let first = self.ring.first().unwrap_or(self.revision + 1);
         let mut has_worked = false;
         if !self.is_scanning
-            && let Some(&(after, _)) = self.behind.first()
-            && after + 1 < first
+            && let Some(after) = self.next_scan(first)
         {
             let up_to = (first - 1).min(after + HISTORY_WINDOW);
             let scan = self.take_behind(after, up_to, true);
@@ -549,15 +565,26 @@ impl Core {
             let up_to = self.revision.min(after + SCAN_REVISIONS);
             let scan = self.take_behind(after, up_to, false);
             let sets = self.ring.range(after, up_to);
-            let told = scan.run(
-                &sets,
-                self.shared.options.message_bytes,
-                &self.shared.reader,
-            )?;
+            // Those that are left are still behind.
+            let (told, _) = scan.run(&sets, &self.shared)?;
             self.tell(told, up_to);
             has_worked = true;
         }
         Ok(has_worked)
+    }
+
+    /// Where the next scan of history begins; what comes from `first` on is in the ring. In turn at the watcher that is
+    /// furthest behind, whose way most others share, and at the nearest, which shall not wait for that one all its way.
+    fn next_scan(&mut self, first: i64) -> Option<i64> {
+        let mut behind = self.behind.range(..(first - 1, 0));
+        let next = if self.is_nearest_next {
+            behind.next_back()
+        } else {
+            behind.next()
+        };
+        let (after, _) = next?;
+        self.is_nearest_next = !self.is_nearest_next;
+        Some(*after)
     }
 
     /// The watchers with cursors in `[after, up_to)` as one scan.
@@ -581,18 +608,17 @@ impl Core {
             && cursor + 1 < compacted
         {
             self.behind.remove(&(cursor, key));
-            let Some(watcher) = self.watchers.remove(&key) else {
+            let Some(watcher) = self.forget(key) else {
                 continue;
             };
             self.streams[watcher.stream]
                 .watchers
                 .remove(&watcher.watch_id);
-            let kind = NoticeKind::Compacted(compacted);
-            self.notify(watcher.stream, watcher.watch_id, self.revision, kind);
+            self.notify_compacted(watcher.stream, watcher.watch_id, compacted);
         }
     }
 
-    /// A scan that was to move this watcher found that compaction was faster, for it or for another.
+    /// A scan that was to move this watcher had no room for it, or found that compaction was faster, for it or for another.
     fn scan_again(&mut self, key: u64) {
         if let Some(State::Scanning(cursor)) = self.watchers.get(&key).map(|watcher| watcher.state)
         {
@@ -603,7 +629,6 @@ impl Core {
     /// Hands out what a scan up to `up_to` found.
     fn tell(&mut self, told: Vec<Told>, up_to: i64) {
         let term = self.term();
-        let limit = self.shared.options.stream_bytes;
         for Told {
             after,
             watchers,
@@ -631,7 +656,6 @@ impl Core {
                     after,
                     up_to,
                     term,
-                    limit,
                 );
                 self.mark_dirty(place);
                 for (_, _, key) in on_stream {
@@ -725,6 +749,11 @@ impl Core {
         }
     }
 
+    /// At no revision, as in etcd: the watcher has not come to any that its client could go on from.
+    fn notify_compacted(&mut self, place: usize, watch_id: i64, compacted: i64) {
+        self.notify(place, watch_id, 0, NoticeKind::Compacted(compacted));
+    }
+
     fn notify(&mut self, place: usize, watch_id: i64, revision: i64, kind: NoticeKind) {
         let notice = Notice {
             watch_id,
@@ -753,7 +782,6 @@ impl Core {
                 continue;
             };
             stream.is_dirty = false;
-            stream.staged_bytes = 0;
             stream
                 .outbox
                 .requests_seen(std::mem::take(&mut stream.requests));
@@ -798,6 +826,11 @@ impl Core {
             .fetch_add((events * receivers) as u64, Ordering::Relaxed);
     }
 
+    /// The hub may be a little behind the store; "now" is what a client may already have seen.
+    fn store_revision(&self) -> i64 {
+        self.shared.reader.view().revision.max(self.revision)
+    }
+
     fn term(&self) -> u64 {
         self.shared.identity.term.load(Ordering::Relaxed)
     }
@@ -811,11 +844,10 @@ fn stage(
     after: i64,
     up_to: i64,
     term: u64,
-    limit: usize,
 ) -> Reached {
     let mut cursor = after;
     for (number, response) in responses.iter().enumerate() {
-        if !stream.has_room(limit) {
+        if !stream.outbox.has_room() {
             return Reached::Only(cursor);
         }
         cursor = if number + 1 == responses.len() {

@@ -11,9 +11,10 @@ use smallvec::SmallVec;
 use store::{Change, ChangeSet, Reader, Record, StoreError};
 
 use super::interest::Interest;
+use super::room::{Held, Room};
 
 /// A response is closed at the first revision boundary behind this many bytes.
-const RESPONSE_BYTES: usize = 1024 * 1024;
+const RESPONSE_BYTES: usize = 64 * 1024;
 /// And behind this many revisions.
 const RESPONSE_REVISIONS: usize = 1000;
 /// From this length on, bytes are handed to the connection as they are; shorter ones are cheaper to copy.
@@ -32,10 +33,11 @@ pub struct Payload {
     parts: SmallVec<[Bytes; 1]>,
     len: usize,
     events: usize,
+    _held: Held,
 }
 
 impl Payload {
-    fn new(events: &[Bytes]) -> Self {
+    fn new(events: &[Bytes], room: &Arc<Room>) -> Self {
         let len = events.iter().map(Bytes::len).sum();
         let mut parts = SmallVec::new();
         for run in events.chunk_by(|a, b| a.len() < SHARED_BYTES && b.len() < SHARED_BYTES) {
@@ -51,6 +53,7 @@ impl Payload {
             parts,
             len,
             events: events.len(),
+            _held: Held::new(room, len),
         }
     }
 
@@ -91,9 +94,16 @@ pub(super) struct Response {
     pub(super) pieces: SmallVec<[Arc<Payload>; 1]>,
 }
 
+impl Response {
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
+    }
+}
+
 /// The changes of some revisions, and their encodings once someone wanted them.
 pub(super) struct Batch<'a> {
     events: Vec<Event<'a>>,
+    room: Arc<Room>,
 }
 
 struct Event<'a> {
@@ -104,7 +114,7 @@ struct Event<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(sets: &'a [Arc<ChangeSet>]) -> Self {
+    pub(super) fn new(sets: &'a [Arc<ChangeSet>], room: &Arc<Room>) -> Self {
         let events = sets.iter().flat_map(|set| {
             let event = |change| Event {
                 revision: set.revision,
@@ -116,6 +126,7 @@ impl<'a> Batch<'a> {
         });
         Self {
             events: events.collect(),
+            room: room.clone(),
         }
     }
 
@@ -142,8 +153,9 @@ impl<'a> Batch<'a> {
         let mut bytes = 0;
         let mut revisions = 0;
         let mut last = 0;
+        let room = self.room.clone();
         let mut close = |open: &mut Vec<Bytes>, revision| {
-            let pieces = pieces(open, interest.fragment, message_bytes);
+            let pieces = pieces(open, interest.fragment, message_bytes, &room);
             responses.push(Response { revision, pieces });
             open.clear();
         };
@@ -208,22 +220,27 @@ impl<'a> Batch<'a> {
 }
 
 /// Splits what is too long at event boundaries, if that was asked for.
-fn pieces(events: &[Bytes], fragment: bool, message_bytes: usize) -> SmallVec<[Arc<Payload>; 1]> {
-    let room = message_bytes.saturating_sub(HEAD_BYTES);
+fn pieces(
+    events: &[Bytes],
+    fragment: bool,
+    message_bytes: usize,
+    room: &Arc<Room>,
+) -> SmallVec<[Arc<Payload>; 1]> {
+    let longest = message_bytes.saturating_sub(HEAD_BYTES);
     let mut pieces = SmallVec::new();
     let mut start = 0;
-    if fragment && events.iter().map(Bytes::len).sum::<usize>() >= room {
+    if fragment && events.iter().map(Bytes::len).sum::<usize>() >= longest {
         let mut bytes = 0;
         for (number, event) in events.iter().enumerate() {
-            if number > start && bytes + event.len() >= room {
-                pieces.push(Arc::new(Payload::new(&events[start..number])));
+            if number > start && bytes + event.len() >= longest {
+                pieces.push(Arc::new(Payload::new(&events[start..number], room)));
                 start = number;
                 bytes = 0;
             }
             bytes += event.len();
         }
     }
-    pieces.push(Arc::new(Payload::new(&events[start..])));
+    pieces.push(Arc::new(Payload::new(&events[start..], room)));
     pieces
 }
 
@@ -337,6 +354,7 @@ mod tests {
     fn short_events_are_joined_and_long_ones_stay_shared() {
         let short = Bytes::from(vec![1; 10]);
         let long = Bytes::from(vec![2; SHARED_BYTES]);
+        let room = Room::new(0, 0);
         let payload = Payload::new(&[
             short.clone(),
             short.clone(),
@@ -356,9 +374,9 @@ mod tests {
         let events: Vec<Bytes> = (0..20)
             .map(|number| Bytes::from(vec![number; 100]))
             .collect();
-        let whole = pieces(&events, false, 500);
+        let whole = pieces(&events, false, 500, &room);
         assert_eq!(whole.len(), 1);
-        let pieces = pieces(&events, true, 500);
+        let pieces = pieces(&events, true, 500, &room);
         assert!(pieces.len() > 1);
         assert!(pieces.iter().all(|piece| piece.len() + HEAD_BYTES < 500));
         let joined: Vec<u8> = pieces
@@ -367,6 +385,6 @@ mod tests {
             .collect();
         assert_eq!(joined, events.concat());
         let huge = [Bytes::from(vec![1; 1000]), Bytes::from(vec![2; 1000])];
-        assert_eq!(super::pieces(&huge, true, 500).len(), 2);
+        assert_eq!(super::pieces(&huge, true, 500, &room).len(), 2);
     }
 }

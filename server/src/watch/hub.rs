@@ -14,6 +14,7 @@ use super::core::Core;
 use super::interest::{Interest, KeyRange};
 use super::outbox::{End, Item, Outbox, Taken};
 use super::ring;
+use super::room::Room;
 use super::wake::Wakers;
 use crate::exec::{Clock, Queue, Work};
 use crate::logging;
@@ -40,6 +41,14 @@ pub struct Options {
     pub ring_bytes: usize,
     /// What may wait on one stream before its watchers fall behind.
     pub stream_bytes: usize,
+    /// What may wait on all streams together before each of them may have less. Events that wait on many are there once.
+    pub queued_bytes: usize,
+    /// Memory for change sets that the hub has not come to. If that is not enough it reads the store's history instead.
+    pub inbox_bytes: usize,
+    /// Memory for watchers; no more are made beyond it.
+    pub watcher_bytes: usize,
+    /// How many streams there may be.
+    pub streams: usize,
     /// No request may be longer; and from this length on a response comes in fragments, for those who asked for them.
     pub message_bytes: usize,
     /// How often an idle watcher that wants it is told the revision.
@@ -51,6 +60,10 @@ impl Default for Options {
         Self {
             ring_bytes: 16 * 1024 * 1024,
             stream_bytes: 1024 * 1024,
+            queued_bytes: 64 * 1024 * 1024,
+            inbox_bytes: 32 * 1024 * 1024,
+            watcher_bytes: 1024 * 1024 * 1024,
+            streams: 262_144,
             message_bytes: 2 * 1024 * 1024,
             progress_interval: Duration::from_secs(600),
         }
@@ -141,6 +154,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) identity: Identity,
     pub(super) stats: Stats,
+    pub(super) room: Arc<Room>,
     inbox: Mutex<Inbox>,
     fault: Mutex<Fault>,
     ready: Condvar,
@@ -152,10 +166,19 @@ struct Inbox {
     published: Vec<Arc<ChangeSet>>,
     /// The revision that the store went on to without change sets; 0 if it did not. What is published follows it.
     jumped: i64,
-    /// Counted only while nobody listens.
-    idle_bytes: usize,
+    /// What `published` holds.
+    bytes: usize,
     commands: Vec<Command>,
     is_closed: bool,
+}
+
+impl Inbox {
+    /// What was not handed out yet is in the history, too. Left here, it would have a gap behind it.
+    fn jump(&mut self, revision: i64) {
+        self.published = Vec::new();
+        self.bytes = 0;
+        self.jumped = revision;
+    }
 }
 
 /// A fault of the store and who is told of it; whichever is there first waits for the other.
@@ -217,6 +240,7 @@ impl Hub {
     ) -> (Self, HubWorker, CatchUpWorker) {
         let shared = Arc::new(Shared {
             reader,
+            room: Room::new(options.queued_bytes, options.stream_bytes),
             options,
             identity,
             stats: Stats::default(),
@@ -255,17 +279,23 @@ impl Hub {
             return;
         }
         let was_empty = inbox.published.is_empty();
+        inbox.bytes += sets.iter().map(|set| ring::weight(set)).sum::<usize>();
+        // If nobody hears of it, the ring may be filled later: a put costs no wake-up.
         let wakes = if has_listeners {
             was_empty
         } else {
-            // Nobody hears of it, so the ring may be filled later: a put costs no wake-up.
-            inbox.idle_bytes += sets.iter().map(|set| ring::weight(set)).sum::<usize>();
-            inbox.idle_bytes > IDLE_BYTES || inbox.published.len() + sets.len() > IDLE_SETS
+            inbox.bytes > IDLE_BYTES || inbox.published.len() + sets.len() > IDLE_SETS
         };
         if was_empty {
             inbox.published = sets;
         } else {
             inbox.published.extend(sets);
+        }
+        if inbox.bytes > self.shared.options.inbox_bytes
+            && let Some(last) = inbox.published.last().map(|set| set.revision)
+        {
+            // The hub does not keep up, and apply does not wait for it.
+            inbox.jump(last);
         }
         if wakes {
             self.shared.ready.notify_one();
@@ -275,18 +305,19 @@ impl Hub {
     /// Told that the store was replaced by one at this revision: what lies between is to be read from its history.
     /// Called by the apply thread, after it has published the view.
     pub fn jumped(&self, revision: i64) {
-        let mut inbox = self.shared.inbox.lock();
-        // What was not handed out yet is in the history, too. Left here, it would have a gap behind it.
-        inbox.published = Vec::new();
-        inbox.idle_bytes = 0;
-        inbox.jumped = revision;
+        self.shared.inbox.lock().jump(revision);
         self.shared.ready.notify_one();
+    }
+
+    /// Whether there are as many streams as there may be.
+    pub fn is_full(&self) -> bool {
+        self.shared.stats.streams.load(Ordering::Relaxed) >= self.shared.options.streams
     }
 
     /// Opens a stream for the calling task; on a shard's runtime it will be woken there.
     pub fn open(&self) -> Stream {
         let number = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(Outbox::new(self.shared.options.stream_bytes));
+        let outbox = Arc::new(Outbox::new(self.shared.room.clone()));
         self.shared.stats.streams.fetch_add(1, Ordering::Relaxed);
         let stream = Stream {
             number,
@@ -323,6 +354,11 @@ impl Hub {
         self.shared.inbox.lock().is_closed = true;
         self.shared.ready.notify_all();
         self.jobs.close();
+    }
+
+    /// Memory that is taken by what waits: on all streams, and for the hub.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.room.used() + self.shared.inbox.lock().bytes
     }
 
     /// Figures for metrics.
@@ -365,7 +401,7 @@ impl Stream {
 
     /// Makes room in the queue again.
     pub fn sent(&self, item: &Item) {
-        if self.outbox.sent(item.bytes()) {
+        if self.outbox.sent(item) {
             self.shared.command(Command::Drained {
                 stream: self.number,
             });
@@ -420,7 +456,7 @@ impl Work for HubWorker {
         }
         let (sets, jumped, commands, is_closed) = {
             let mut inbox = self.shared.inbox.lock();
-            inbox.idle_bytes = 0;
+            inbox.bytes = 0;
             (
                 std::mem::take(&mut inbox.published),
                 std::mem::take(&mut inbox.jumped),
@@ -458,9 +494,8 @@ impl Work for HubWorker {
         let mut inbox = self.shared.inbox.lock();
         loop {
             let has_listeners = self.shared.stats.streams.load(Ordering::Relaxed) > 0;
-            let is_idle = !has_listeners
-                && inbox.published.len() <= IDLE_SETS
-                && inbox.idle_bytes <= IDLE_BYTES;
+            let is_idle =
+                !has_listeners && inbox.published.len() <= IDLE_SETS && inbox.bytes <= IDLE_BYTES;
             if inbox.is_closed
                 || !inbox.commands.is_empty()
                 || inbox.jumped > 0

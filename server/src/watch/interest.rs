@@ -34,6 +34,15 @@ impl KeyRange {
         })
     }
 
+    /// The length of its keys.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One(key) | Self::Prefix(key) | Self::From(key) => key.len(),
+            Self::Between(from, to) => from.len() + to.len(),
+            Self::All => 0,
+        }
+    }
+
     /// Whether the key belongs to it.
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {

@@ -19,6 +19,7 @@ mod index;
 mod interest;
 mod outbox;
 mod ring;
+mod room;
 mod wake;
 mod watcher;
 

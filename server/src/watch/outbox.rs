@@ -8,6 +8,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use super::frame::Payload;
+use super::room::Room;
 
 /// Bookkeeping of one item, on top of its payload.
 const ITEM_BYTES: usize = 96;
@@ -75,6 +76,8 @@ pub enum Refused {
     EmptyRange,
     /// The id is in use on this stream.
     DuplicateId,
+    /// The watchers there are take all memory that they may.
+    TooMany,
 }
 
 /// Why the hub ended a stream.
@@ -98,7 +101,7 @@ pub enum Taken {
 }
 
 impl Item {
-    /// What it counts for while it waits. Payloads are shared, so this is more than it really costs.
+    /// What it counts for in its queue. Payloads are shared, so this is more than it really costs.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Events(events) => ITEM_BYTES + events.payload.len(),
@@ -110,9 +113,10 @@ impl Item {
 /// The queue of a stream, bounded by bytes.
 pub(super) struct Outbox {
     state: Mutex<State>,
-    limit: usize,
-    /// Of everything that was queued and not yet sent.
+    room: Arc<Room>,
+    /// Of everything that was queued, or is about to be, and not yet sent.
     bytes: AtomicUsize,
+    items: AtomicUsize,
     /// Something was not queued for lack of room: the hub wants to hear when there is some.
     is_awaited: AtomicBool,
     requests: AtomicUsize,
@@ -126,25 +130,31 @@ struct State {
 }
 
 impl Outbox {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(room: Arc<Room>) -> Self {
         Self {
             state: Mutex::new(State::default()),
-            limit,
+            room,
             bytes: AtomicUsize::new(0),
+            items: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }
     }
 
-    /// Hub: bytes that wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::SeqCst)
+    /// Hub: whether another response may be queued.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes() < self.room.of_stream()
     }
 
-    /// Hub: adds items and gives the waker of the reader, if it sleeps.
+    /// Hub: counts an item that [`Outbox::extend`] will add.
+    pub(super) fn reserve(&self, item: &Item) {
+        self.bytes.fetch_add(item.bytes(), Ordering::SeqCst);
+        self.items.fetch_add(1, Ordering::Relaxed);
+        self.room.take(ITEM_BYTES);
+    }
+
+    /// Hub: adds items, each of which was counted, and gives the waker of the reader, if it sleeps.
     pub(super) fn extend(&self, items: &mut Vec<Item>) -> Option<Waker> {
-        let bytes: usize = items.iter().map(Item::bytes).sum();
-        self.bytes.fetch_add(bytes, Ordering::SeqCst);
         let mut state = self.state.lock();
         state.items.extend(items.drain(..));
         state.waker.take()
@@ -194,9 +204,11 @@ impl Outbox {
         Taken::Nothing
     }
 
-    /// Reader: this much has gone out. True if the hub waits for room and there is some now.
-    pub(super) fn sent(&self, bytes: usize) -> bool {
-        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+    /// Reader: an item has gone out. True if the hub waits for room and there is some now.
+    pub(super) fn sent(&self, item: &Item) -> bool {
+        self.bytes.fetch_sub(item.bytes(), Ordering::SeqCst);
+        self.items.fetch_sub(1, Ordering::Relaxed);
+        self.room.give_back(ITEM_BYTES);
         self.is_awaited.load(Ordering::SeqCst)
             && self.has_drained()
             && self.is_awaited.swap(false, Ordering::SeqCst)
@@ -209,11 +221,22 @@ impl Outbox {
 
     /// Reader: whether more requests may be read.
     pub(super) fn takes_requests(&self) -> bool {
-        self.requests.load(Ordering::SeqCst) < REQUESTS_MAX && self.bytes() < self.limit
+        self.requests.load(Ordering::SeqCst) < REQUESTS_MAX && self.has_room()
     }
 
     fn has_drained(&self) -> bool {
-        self.bytes() <= self.limit / 2
+        self.bytes() <= self.room.of_stream() / 2
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Outbox {
+    /// What was never sent is held no more.
+    fn drop(&mut self) {
+        self.room.give_back(*self.items.get_mut() * ITEM_BYTES);
     }
 }
 
@@ -230,31 +253,55 @@ mod tests {
         })
     }
 
+    fn outbox() -> Outbox {
+        Outbox::new(Room::new(usize::MAX, ITEM_BYTES))
+    }
+
+    fn queue(outbox: &Outbox) {
+        outbox.reserve(&progress());
+        outbox.extend(&mut vec![progress()]);
+    }
+
     #[test]
     fn a_reader_that_makes_room_is_noticed_whoever_comes_first() {
-        let outbox = Outbox::new(ITEM_BYTES);
-        outbox.extend(&mut vec![progress()]);
+        let outbox = outbox();
+        queue(&outbox);
+        queue(&outbox);
         assert!(
             outbox.await_room(),
             "the queue is full, so the reader will tell"
         );
-        assert!(outbox.sent(ITEM_BYTES));
-        assert!(!outbox.sent(0), "it tells once");
+        assert!(!outbox.sent(&progress()), "one is too many still");
+        assert!(outbox.sent(&progress()));
+        queue(&outbox);
+        assert!(!outbox.sent(&progress()), "it tells once");
         assert!(
             !outbox.await_room(),
             "the reader was first, so it will not tell"
         );
-        assert!(!outbox.sent(0));
+        queue(&outbox);
+        assert!(!outbox.sent(&progress()));
     }
 
     #[test]
     fn requests_are_read_only_while_hub_and_reader_keep_up() {
-        let outbox = Outbox::new(ITEM_BYTES);
+        let outbox = outbox();
         (0..REQUESTS_MAX).for_each(|_| outbox.request_made());
         assert!(!outbox.takes_requests());
         outbox.requests_seen(1);
         assert!(outbox.takes_requests());
-        outbox.extend(&mut vec![progress()]);
+        queue(&outbox);
         assert!(!outbox.takes_requests());
+    }
+
+    #[test]
+    fn what_a_stream_held_is_free_when_it_is_gone() {
+        let room = Room::new(10 * ITEM_BYTES, 5 * ITEM_BYTES);
+        let outbox = Outbox::new(room.clone());
+        (0..3).for_each(|_| queue(&outbox));
+        outbox.sent(&progress());
+        assert_eq!(room.used(), 2 * ITEM_BYTES);
+        drop(outbox);
+        assert_eq!(room.used(), 0);
     }
 }

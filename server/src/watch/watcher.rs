@@ -22,6 +22,14 @@ pub(super) struct Watcher {
     pub(super) was_sent: bool,
 }
 
+impl Watcher {
+    /// What it takes at most, with its places in the lists that it is in. Those that want the same share a part of it.
+    pub(super) fn bytes(&self) -> usize {
+        const LISTS: usize = 512;
+        LISTS + self.interest.range.bytes()
+    }
+}
+
 /// Where a watcher's cursor is and who moves it. The cursor is the last revision that was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -50,7 +58,6 @@ pub(super) struct StreamState {
     pub(super) next_id: i64,
     /// What this step says on it.
     pub(super) staged: Vec<Item>,
-    pub(super) staged_bytes: usize,
     /// Whether it is in the list of streams to flush.
     pub(super) is_dirty: bool,
     /// Watchers in the state `Stuck`; some may have gone.
@@ -72,7 +79,6 @@ impl StreamState {
             watchers: HashMap::new(),
             next_id: 0,
             staged: Vec::new(),
-            staged_bytes: 0,
             is_dirty: false,
             stuck: Vec::new(),
             awaits_room: false,
@@ -81,14 +87,9 @@ impl StreamState {
         }
     }
 
-    /// Whether events up to a total of `limit` bytes may still be queued.
-    pub(super) fn has_room(&self, limit: usize) -> bool {
-        self.outbox.bytes() + self.staged_bytes < limit
-    }
-
     /// Queues an item; it leaves with the next flush.
     pub(super) fn stage(&mut self, item: Item) {
-        self.staged_bytes += item.bytes();
+        self.outbox.reserve(&item);
         self.staged.push(item);
     }
 }

@@ -369,6 +369,15 @@ impl Generator {
         self.watch_of(start)
     }
 
+    /// A watcher of any kind.
+    pub(crate) fn watch_or_follow(&mut self) -> WatchCreateRequest {
+        if self.chance(40) {
+            self.watch()
+        } else {
+            self.follow()
+        }
+    }
+
     /// From now on, or from a revision that is yet to come.
     fn follow(&mut self) -> WatchCreateRequest {
         let start = match self.random.random_range(0..4) {

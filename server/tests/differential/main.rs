@@ -19,4 +19,5 @@ mod node;
 mod run;
 mod servers;
 mod side;
+mod streams;
 mod transaction;

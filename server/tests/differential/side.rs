@@ -230,7 +230,7 @@ impl Open {
 }
 
 /// The requests of a stream.
-struct Outgoing(Receiver<WatchRequest>);
+pub(crate) struct Outgoing(pub(crate) Receiver<WatchRequest>);
 
 impl futures_util::Stream for Outgoing {
     type Item = WatchRequest;

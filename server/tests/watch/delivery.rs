@@ -156,3 +156,80 @@ fn streams_that_always_fill_up_lose_nothing_and_never_stall() {
     };
     deliver(options, Duration::ZERO);
 }
+
+/// A thousand streams of which only some are read, then all: those who read do not wait for the others.
+#[test]
+fn a_thousand_streams_that_stop_reading_hold_little_and_get_everything_once() {
+    const SILENT: usize = 1_000;
+    const READERS: usize = 10;
+    let options = Options {
+        queued_bytes: 2 << 20,
+        stream_bytes: 256 << 10,
+        ring_bytes: 64 << 10,
+        ..Options::default()
+    };
+    // What one may queue in any case, and one response of the batches here.
+    let of_stream = options.stream_bytes / 32 + PUTS * 400;
+    let bound = options.queued_bytes + SILENT * of_stream;
+    let mut world = World::new(Options::default());
+    let clock = Arc::new(SystemClock::default());
+    let (hub, worker, catch_up) =
+        Hub::new(world.machine.reader(), Identity::default(), options, clock);
+    let threads = Threads::default();
+    threads.start("watch-hub", Box::new(worker));
+    threads.start("watch-catch-up", Box::new(catch_up));
+    let batches = world.batches();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let open = |number: usize| {
+            let inbound = Inbound::default();
+            // Each silent one has an interest of its own, so that nothing is shared.
+            inbound.send(RequestUnion::CreateRequest(WatchCreateRequest {
+                key: "key-".into(),
+                range_end: format!("key.{number}").into(),
+                start_revision: 2,
+                ..WatchCreateRequest::default()
+            }));
+            Box::pin(Call::new(inbound, &hub, method()))
+        };
+        let mut silent: Vec<_> = (0..SILENT).map(open).collect();
+        let mut readers: Vec<_> = (SILENT..SILENT + READERS).map(open).collect();
+        let mut counters: Vec<_> = (0..SILENT + READERS).map(|_| Counter::default()).collect();
+        for (call, counter) in silent.iter_mut().chain(&mut readers).zip(&mut counters) {
+            while counter.responses == 0 {
+                counter.count(&next(call).await);
+            }
+        }
+        let all = BATCHES * PUTS;
+        let mut most = 0;
+        let (silent_counters, counters) = counters.split_at_mut(SILENT);
+        for (number, batch) in batches.into_iter().enumerate() {
+            hub.publish(batch);
+            for (call, counter) in readers.iter_mut().zip(&mut *counters) {
+                while counter.events < (number + 1) * PUTS {
+                    let data = tokio::time::timeout(Duration::from_secs(20), next(call)).await;
+                    counter.count(&data.expect("who reads is served"));
+                }
+            }
+            most = most.max(hub.queued_bytes());
+        }
+        assert!(most <= bound, "{most} of {bound}");
+        assert!(most > 2 << 20, "{most}: nobody was slow");
+        for (call, counter) in silent.iter_mut().zip(silent_counters) {
+            while counter.events < all {
+                let data = tokio::time::timeout(Duration::from_secs(20), next(call)).await;
+                counter.count(&data.expect("who reads again is served"));
+            }
+        }
+        let rest = silent.iter_mut().chain(&mut readers);
+        for call in rest {
+            let more = tokio::time::timeout(Duration::ZERO, next(call)).await;
+            assert!(more.is_err(), "nothing comes twice");
+        }
+    });
+    hub.close();
+    threads.join();
+}

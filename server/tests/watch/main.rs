@@ -9,4 +9,5 @@ mod delivery;
 mod fault;
 mod random;
 mod rules;
+mod slow;
 mod world;

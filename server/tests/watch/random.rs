@@ -255,6 +255,9 @@ fn run(seed: u64, tally: &mut Tally) {
         stream_bytes: random.random_range(100..5000),
         message_bytes: random.random_range(300..3000),
         progress_interval: Duration::from_millis(500),
+        queued_bytes: random.random_range(500..20_000),
+        inbox_bytes: random.random_range(3_000..50_000),
+        ..Options::default()
     };
     let mut world = World::new(options);
     let mut compacted = -1;

@@ -311,6 +311,18 @@ fn cancel_is_confirmed_once_and_ends_the_events() {
 }
 
 #[test]
+fn the_end_of_a_watcher_is_confirmed_at_what_the_store_holds() {
+    let (mut world, mut client) = world();
+    client.create(on("a"));
+    client.exchange(&mut world);
+    world.write(vec![vec![(b"a".to_vec(), Some(b"1".to_vec()))]]);
+    client.cancel(0);
+    let responses = client.exchange(&mut world);
+    assert!(responses[0].canceled);
+    assert_eq!(revision(&responses[0]), 2);
+}
+
+#[test]
 fn watch_from_compacted_revision_is_cancelled_and_from_the_boundary_is_served() {
     let (mut world, mut client) = world();
     for value in ["2", "3", "4"] {
@@ -333,6 +345,7 @@ fn watch_from_compacted_revision_is_cancelled_and_from_the_boundary_is_served() 
         (0, 3)
     );
     assert_eq!(responses[1].cancel_reason, "");
+    assert_eq!(revision(&responses[1]), 0);
     assert_eq!(values(&responses), ["3", "4"]);
 }
 
@@ -360,7 +373,7 @@ fn compaction_that_passes_a_slow_watcher_cancels_it() {
     assert!(told.len() < 18);
     let last = responses.last().unwrap();
     assert!(last.canceled);
-    assert_eq!(last.compact_revision, 20);
+    assert_eq!((last.compact_revision, revision(last)), (20, 0));
 }
 
 #[test]
@@ -449,6 +462,37 @@ fn an_idle_watcher_is_notified_by_interval_and_a_busy_one_is_not() {
         .map(|response| response.watch_id)
         .collect();
     assert_eq!(ids, [0, 1]);
+}
+
+#[test]
+fn history_comes_in_responses_of_up_to_a_thousand_revisions_that_say_how_far_they_reach() {
+    for ring_bytes in [1, 16 << 20] {
+        let mut world = World::new(Options {
+            ring_bytes,
+            ..Options::default()
+        });
+        let edits = |revision: i64| vec![(b"a".to_vec(), Some(revision.to_string().into_bytes()))];
+        world.write((2..=2_500).map(edits).collect());
+        world.settle();
+        world.put("b", "not watched");
+        let mut client = Client::new(&world);
+        client.create(WatchCreateRequest {
+            start_revision: 2,
+            ..on("a")
+        });
+        let responses = client.exchange(&mut world);
+        let all: Vec<_> = (2..=2_500).map(|revision| revision.to_string()).collect();
+        assert_eq!(values(&responses), all);
+        assert!((4..20).contains(&responses.len()), "{}", responses.len());
+        for response in &responses[1..] {
+            assert!(response.events.len() <= 1000);
+            let last = response.events.last().unwrap().kv.as_ref().unwrap();
+            assert!(revision(response) >= last.mod_revision);
+        }
+        client.progress();
+        let responses = client.exchange(&mut world);
+        assert_eq!((responses[0].watch_id, revision(&responses[0])), (-1, 2501));
+    }
 }
 
 #[test]
