@@ -85,7 +85,7 @@ unit: setup etcd
 
 # Faults built in on purpose, each of which a test must catch; see store/src/mutant.rs.
 mutants: setup
-	cargo test --locked -p holdfast-jepsen -p holdfast-store --features holdfast-jepsen/mutants --test mutants -- --nocapture
+	cargo test --locked -p holdfast-jepsen -p holdfast-server -p holdfast-store --features holdfast-jepsen/mutants --test mutants -- --nocapture
 
 # The share of jepsen that every change must pass: real processes, ten minutes of real faults. Without root, those that
 # need none. How long it takes to one hash is for the report of a quiet machine; here it only must come.

@@ -35,6 +35,8 @@ const LEASES: Catcher = ("holdfast-store", "state", "leases::");
 
 const MEMBERS: Catcher = ("holdfast-store", "state", "members::");
 
+const WATCH: Catcher = ("holdfast-server", "watch", "random::every_watcher");
+
 /// The test that catches a mutant.
 fn catcher(mutant: Mutant) -> Catcher {
     match mutant {
@@ -52,6 +54,11 @@ fn catcher(mutant: Mutant) -> Catcher {
         Mutant::AlarmIgnored => ALARMS,
         Mutant::LeaseExpiredByAnybody => LEASES,
         Mutant::RemovedMemberForgotten => MEMBERS,
+        Mutant::EventsRepeated
+        | Mutant::OverflowLost
+        | Mutant::ProgressAhead
+        | Mutant::RevisionSkipped
+        | Mutant::RevisionSplit => WATCH,
         Mutant::SnapshotWithoutTail => ETCD_FILES,
         Mutant::HalfSnapshot => TRANSFER,
         Mutant::AnswerBeforeCommit | Mutant::AppliedTwice | Mutant::PurgeBeforeFlush => SIMULATION,
@@ -105,7 +112,9 @@ fn build(catchers: &BTreeSet<Catcher>) -> BTreeMap<(&'static str, &'static str),
     ]);
     // As in the Makefile: with other packages other features would be on, and all would be built once more.
     cargo.args(["--features", "holdfast-jepsen/mutants"]);
-    cargo.args(["-p", "holdfast-jepsen", "-p", "holdfast-store"]);
+    for package in ["holdfast-jepsen", "holdfast-server", "holdfast-store"] {
+        cargo.args(["-p", package]);
+    }
     let targets: BTreeSet<_> = catchers
         .iter()
         .map(|(package, test, _)| (*package, *test))

@@ -73,11 +73,21 @@ pub enum Mutant {
     UnknownSaidRefused,
     /// A put is answered with the revision before its own.
     StaleRevision,
+    /// A watcher that catches up misses the first revision behind its cursor.
+    RevisionSkipped,
+    /// A response may end inside a revision, although fragments were not asked for.
+    RevisionSplit,
+    /// A watcher whose queue was full gets its last revision once more when it goes on.
+    EventsRepeated,
+    /// Progress is told although a watcher of the stream is behind.
+    ProgressAhead,
+    /// What finds no room in a stream's queue is not sent later either.
+    OverflowLost,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 38] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -111,6 +121,11 @@ impl Mutant {
         Self::BatchSentAgain,
         Self::UnknownSaidRefused,
         Self::StaleRevision,
+        Self::RevisionSkipped,
+        Self::RevisionSplit,
+        Self::EventsRepeated,
+        Self::ProgressAhead,
+        Self::OverflowLost,
     ];
 
     /// The name in `HOLDFAST_MUTANT`.

@@ -8,7 +8,6 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
 use http_body::Frame;
 use prost::Message as _;
 use proto::command::command::Op;
@@ -20,12 +19,12 @@ use proto::etcd::etcdserverpb::{
 use store::Answer;
 use store::leases::MAX_TTL;
 
-use super::codec::{self, Body, Counted};
+use super::codec;
 use super::error::{self, Status};
 use super::kv;
 use super::messages::Messages;
 use super::{Context, Outcome, Service};
-use crate::metrics::{GrpcCall, GrpcMethod};
+use crate::metrics::GrpcMethod;
 use crate::node::{Call, CallError, Node, Renewed};
 
 /// Leases that one stream has kept alive at once; what comes meanwhile waits.
@@ -132,18 +131,14 @@ impl Service {
     }
 
     /// Answers `LeaseKeepAlive`.
-    pub(super) fn keep_alive<B>(
-        &self,
-        method: &GrpcMethod,
-        counted: GrpcCall<GrpcMethod>,
-        request: Request<B>,
-    ) -> Response<Body>
+    pub(super) fn keep_alive<B>(&self, inbound: B) -> Result<KeepAlive<B>, Status>
     where
-        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B: http_body::Body<Data = Bytes> + Unpin,
     {
+        let method = &self.methods.lease_keep_alive;
         let limit = self.options.max_request_bytes + super::RECEIVE_SLACK;
-        let stream = KeepAlive {
-            messages: Messages::new(request.into_body(), limit, method.clone()),
+        Ok(KeepAlive {
+            messages: Messages::new(inbound, limit, method.clone()),
             has_all: false,
             asked: VecDeque::new(),
             round: None,
@@ -151,15 +146,14 @@ impl Service {
             node: self.node.clone(),
             timeout: self.options.request_timeout,
             method: method.clone(),
-        };
-        codec::respond(Body::Other(Box::pin(Counted::new(stream, counted))))
+        })
     }
 }
 
 type Round = Pin<Box<dyn Future<Output = Result<Vec<LeaseKeepAliveResponse>, Status>> + Send>>;
 
 /// One stream of wishes to keep leases alive: those that are here are carried out together, and answered in their order.
-struct KeepAlive<B> {
+pub(super) struct KeepAlive<B> {
     messages: Messages<B>,
     /// The client has said all.
     has_all: bool,

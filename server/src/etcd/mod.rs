@@ -27,6 +27,7 @@ pub mod unimplemented;
 mod unread;
 pub mod watch;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -53,7 +54,7 @@ use offload::Offload;
 
 use crate::http::Web;
 use crate::listen::{Peer, Serve};
-use crate::metrics::{GrpcCall, GrpcMethod};
+use crate::metrics::GrpcMethod;
 use crate::node::{Call, Node};
 
 /// How much longer than `--max-request-bytes` a message may be before it is not even read.
@@ -362,7 +363,7 @@ impl Service {
             "/etcdserverpb.KV/Compact" => {
                 Box::pin(self.unary(&methods.compact, peer, request, kv::compact)).await
             }
-            "/etcdserverpb.Watch/Watch" => self.watch(request),
+            "/etcdserverpb.Watch/Watch" => self.stream(&methods.watch, request, Self::watch),
             "/etcdserverpb.Lease/LeaseKeepAlive" => {
                 self.stream(&methods.lease_keep_alive, request, Self::keep_alive)
             }
@@ -564,47 +565,48 @@ impl Service {
         Box::pin(self.web.respond(self, peer, request)).await
     }
 
-    /// Checks the metadata of a call of many messages, and has it served.
-    fn stream<B>(
+    /// Answers a call of many messages both ways with the body that `open` makes of its request, as long as the client
+    /// lets it go on.
+    fn stream<B, S>(
         &self,
         method: &GrpcMethod,
         request: Request<B>,
-        serve: impl FnOnce(&Self, &GrpcMethod, GrpcCall<GrpcMethod>, Request<B>) -> Response<Body>,
-    ) -> Response<Body> {
-        let mut call = method.begin();
-        if let Err(status) = self.metadata(request.headers()) {
-            call.ended(status.code());
-            return codec::refuse(&status);
-        }
-        serve(self, method, call.into_owned(), request)
-    }
-
-    fn watch<B>(&self, request: Request<B>) -> Response<Body>
+        open: impl FnOnce(&Self, B) -> Result<S, Status>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        S: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
     {
-        let method = &self.methods.watch;
         let mut call = method.begin();
-        let timeout = match self.metadata(request.headers()) {
-            Ok(_) if self.node.hub().is_full() => Err(error::TOO_MANY_STREAMS),
-            checked => checked,
-        };
-        let timeout = match timeout {
-            Ok(timeout) => timeout,
+        let needs_leader = asks_for_leader(request.headers());
+        let opened = self
+            .metadata(request.headers())
+            .and_then(|timeout| Ok((timeout, open(self, request.into_body())?)));
+        let (timeout, stream) = match opened {
+            Ok(opened) => opened,
             Err(status) => {
                 call.ended(status.code());
                 return codec::refuse(&status);
             }
         };
-        let needs_leader = asks_for_leader(request.headers());
         let call = call.into_owned();
-        let watch = watch::Call::new(request.into_body(), self.node.hub(), method.clone());
         codec::respond(Body::Other(if timeout.is_some() || needs_leader {
-            let ending = Ending::new(watch, timeout, &self.cuts, needs_leader);
+            let ending = Ending::new(stream, timeout, &self.cuts, needs_leader);
             Box::pin(codec::Counted::new(ending, call))
         } else {
-            Box::pin(codec::Counted::new(watch, call))
+            Box::pin(codec::Counted::new(stream, call))
         }))
+    }
+
+    fn watch<B>(&self, inbound: B) -> Result<watch::Call<B>, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let hub = self.node.hub();
+        if hub.is_full() {
+            return Err(error::TOO_MANY_STREAMS);
+        }
+        Ok(watch::Call::new(inbound, hub, self.methods.watch.clone()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
+use store::mutant::{self, Mutant};
 use store::{ChangeSet, StoreError};
 
 use super::catch_up::{HISTORY_WINDOW, Job, SCAN_REVISIONS, Scan, Scanned, Told};
@@ -483,7 +484,8 @@ impl Core {
 
     /// Whether the watcher was told everything up to the hub's revision, and has begun.
     fn has_all(&self, watcher: &Watcher) -> bool {
-        watcher.state == State::Live && watcher.not_before <= self.revision
+        let is_live = watcher.state == State::Live || mutant::is_on(Mutant::ProgressAhead);
+        is_live && watcher.not_before <= self.revision
     }
 
     /// Tells idle watchers that want it the revision, each stream in its own time.
@@ -744,6 +746,7 @@ impl Core {
         for key in std::mem::take(&mut stream.stuck) {
             if let Some(State::Stuck(cursor)) = self.watchers.get(&key).map(|watcher| watcher.state)
             {
+                let cursor = cursor - i64::from(mutant::is_on(Mutant::EventsRepeated));
                 self.set_state(key, State::Behind(cursor));
             }
         }
@@ -848,6 +851,9 @@ fn stage(
     let mut cursor = after;
     for (number, response) in responses.iter().enumerate() {
         if !stream.outbox.has_room() {
+            if mutant::is_on(Mutant::OverflowLost) {
+                return Reached::All;
+            }
             return Reached::Only(cursor);
         }
         cursor = if number + 1 == responses.len() {

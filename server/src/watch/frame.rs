@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes};
 use prost::encoding::{encode_varint, encoded_len_varint};
 use smallvec::SmallVec;
+use store::mutant::{self, Mutant};
 use store::{Change, ChangeSet, Reader, Record, StoreError};
 
 use super::interest::Interest;
@@ -137,6 +138,7 @@ impl<'a> Batch<'a> {
 
     /// Out of these events, the numbers of those behind a revision. They are in order.
     pub(super) fn behind<'n>(&self, numbers: &'n [usize], revision: i64) -> &'n [usize] {
+        let revision = revision + i64::from(mutant::is_on(Mutant::RevisionSkipped));
         &numbers[numbers.partition_point(|number| self.events[*number].revision <= revision)..]
     }
 
@@ -180,6 +182,9 @@ impl<'a> Batch<'a> {
                 }
                 revisions += 1;
                 last = revision;
+            } else if mutant::is_on(Mutant::RevisionSplit) && bytes >= message_bytes {
+                close(&mut open, last);
+                bytes = 0;
             }
             let event = self.encode(*number, interest.with_previous, reader)?;
             bytes += event.len();
