@@ -6,10 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use client::{Client, Keys, Options};
 use proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use proto::etcd::etcdserverpb::lease_client::LeaseClient;
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp,
+    ResponseHeader, TxnRequest,
 };
 use proto::etcd::mvccpb::KeyValue;
 use tonic::{Code, ConnectError, Status};
@@ -154,11 +157,13 @@ async fn send(client: &Client, op: &Op) -> Result<Answer, Failure> {
             key,
             value,
             previous,
+            lease,
         } => {
             let request = PutRequest {
                 key: bytes(key),
-                value: bytes(value),
+                value: long(value),
                 prev_kv: *previous,
+                lease: *lease,
                 ..PutRequest::default()
             };
             let answer = kv.put(request).await.map_err(|s| failure(&s))?.into_inner();
@@ -214,6 +219,68 @@ async fn send(client: &Client, op: &Op) -> Result<Answer, Failure> {
             };
             finish(answer.header, body)
         }
+        Op::Compact { revision } => {
+            let request = CompactionRequest {
+                revision: *revision,
+                physical: false,
+            };
+            let answer = kv.compact(request).await;
+            finish(
+                answer.map_err(|s| failure(&s))?.into_inner().header,
+                Body::Compact,
+            )
+        }
+        Op::Grant { .. } | Op::Revoke { .. } | Op::KeepAlive { .. } | Op::TimeToLive { .. } => {
+            lease(client, op).await
+        }
+    }
+}
+
+async fn lease(client: &Client, op: &Op) -> Result<Answer, Failure> {
+    let mut leases = LeaseClient::new(client.channel());
+    match *op {
+        Op::Grant { lease, ttl } => {
+            let answer = leases.lease_grant(LeaseGrantRequest { ttl, id: lease });
+            let answer = answer.await.map_err(|s| failure(&s))?.into_inner();
+            if answer.id != lease {
+                return Err(nonsense("a lease of another name"));
+            }
+            finish(answer.header, Body::Grant { ttl: answer.ttl })
+        }
+        Op::Revoke { lease } => {
+            let answer = leases.lease_revoke(LeaseRevokeRequest { id: lease }).await;
+            let answer = answer.map_err(|s| failure(&s))?.into_inner();
+            finish(answer.header, Body::Revoke)
+        }
+        Op::KeepAlive { lease } => {
+            let request = futures_util::stream::iter([LeaseKeepAliveRequest { id: lease }]);
+            let answers = leases.lease_keep_alive(request).await;
+            let mut answers = answers.map_err(|s| failure(&s))?.into_inner();
+            let answer = answers.message().await.map_err(|s| failure(&s))?;
+            let answer = answer.ok_or_else(|| nonsense("the stream ended without an answer"))?;
+            finish(answer.header, Body::KeepAlive { ttl: answer.ttl })
+        }
+        Op::TimeToLive { lease } => {
+            let request = LeaseTimeToLiveRequest {
+                id: lease,
+                keys: true,
+            };
+            let answer = leases.lease_time_to_live(request).await;
+            let answer = answer.map_err(|s| failure(&s))?.into_inner();
+            let keys = answer.keys.iter();
+            let mut keys: Vec<String> = keys
+                .map(|key| String::from_utf8_lossy(key).into_owned())
+                .collect();
+            // Their order is not promised.
+            keys.sort_unstable();
+            let body = Body::TimeToLive {
+                ttl: answer.ttl,
+                granted: answer.granted_ttl,
+                keys,
+            };
+            finish(answer.header, body)
+        }
+        _ => Err(nonsense("that is nothing about a lease")),
     }
 }
 
@@ -252,7 +319,7 @@ fn compare(condition: &Condition) -> Compare {
             (key, CompareTarget::Mod, TargetUnion::ModRevision(*revision))
         }
         Condition::Value(key, value) => {
-            (key, CompareTarget::Value, TargetUnion::Value(bytes(value)))
+            (key, CompareTarget::Value, TargetUnion::Value(long(value)))
         }
     };
     Compare {
@@ -268,7 +335,7 @@ fn request_op(step: &Step) -> RequestOp {
     let request = match step {
         Step::Put(key, value) => Request::RequestPut(PutRequest {
             key: bytes(key),
-            value: bytes(value),
+            value: long(value),
             ..PutRequest::default()
         }),
         Step::Delete(key) => Request::RequestDeleteRange(DeleteRangeRequest {
@@ -286,14 +353,36 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
+/// A value as it is sent: `7~1000` stands for a 7 and a thousand tildes, so that a history of long values is short.
+fn long(value: &str) -> Bytes {
+    let Some((name, length)) = value.split_once('~') else {
+        return bytes(value);
+    };
+    let mut text = name.to_owned();
+    text.extend(std::iter::repeat_n('~', length.parse().unwrap_or(0)));
+    text.into()
+}
+
+/// The other way round.
+fn short(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    match text.find('~') {
+        Some(at) if text[at..].bytes().all(|byte| byte == b'~') => {
+            format!("{}~{}", &text[..at], text.len() - at)
+        }
+        _ => text.into_owned(),
+    }
+}
+
 impl From<KeyValue> for Kv {
     fn from(kv: KeyValue) -> Kv {
         Kv {
             key: String::from_utf8_lossy(&kv.key).into_owned(),
-            value: String::from_utf8_lossy(&kv.value).into_owned(),
+            value: short(&kv.value),
             created: kv.create_revision,
             modified: kv.mod_revision,
             version: kv.version,
+            lease: kv.lease,
         }
     }
 }
@@ -329,6 +418,15 @@ mod tests {
         ] {
             assert_eq!(of(code, message), Outcome::Indefinite, "{message}");
         }
+    }
+
+    #[test]
+    fn long_values_are_written_short() {
+        for value in ["7", "7~3", "100#7", ""] {
+            assert_eq!(short(&long(value)), value);
+        }
+        assert_eq!(long("7~3"), "7~~~");
+        assert_eq!(short(b"7~~x"), "7~~x");
     }
 
     #[tokio::test]

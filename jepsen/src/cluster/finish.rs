@@ -1,6 +1,7 @@
 //! After the last request: what each member holds when it is left in peace.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -48,6 +49,15 @@ async fn conclude(nemesis: &mut Nemesis, world: &World) -> anyhow::Result<()> {
     }
     await_watchers(world, revision).await;
     let mut history = world.history.lock();
+    // What is not kept any more, the recorders have heard.
+    let start = logs.iter().map(|(start, _)| *start).max().unwrap_or(1);
+    let mut past = history.watch.everything();
+    past.retain(|change| change.revision < start);
+    let logs = logs.into_iter().map(|(_, log)| {
+        let kept = log.into_iter().filter(|change| change.revision >= start);
+        past.iter().cloned().chain(kept).collect()
+    });
+    let logs = logs.collect();
     history.ending.quiet = quiet;
     history.ending.revisions = revisions;
     history.ending.hashes = hashes;
@@ -55,30 +65,18 @@ async fn conclude(nemesis: &mut Nemesis, world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Watchers get so long to see the last change; whether they did is the checker's to say.
+/// Watchers who stay get so long to be told everything; whether they were is the checker's to say.
 async fn await_watchers(world: &World, revision: i64) {
     let until = Instant::now() + Duration::from_secs(5);
-    let count = world.members().len();
-    while Instant::now() < until {
-        let arrived = {
-            let history = world.history.lock();
-            let recent = history.batches.iter().rev().take(50 * count);
-            let mut arrived: Vec<usize> = recent
-                .filter(|batch| {
-                    batch
-                        .changes
-                        .last()
-                        .is_some_and(|last| last.revision >= revision)
-                })
-                .map(|batch| batch.watcher)
-                .collect();
-            arrived.sort_unstable();
-            arrived.dedup();
-            arrived.len()
-        };
-        if arrived >= count {
-            return;
-        }
+    let mut waiting = world.staying.lock().clone();
+    waiting.extend(
+        world
+            .members()
+            .into_iter()
+            .map(|node| Arc::clone(&world.recorders[node])),
+    );
+    while !waiting.is_empty() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;
+        waiting.retain(|reached| reached.load(Ordering::Relaxed) < revision);
     }
 }

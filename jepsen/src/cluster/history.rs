@@ -1,4 +1,4 @@
-//! What a run leaves behind: one line of JSON for each operation, watch batch, status and fault, and the files they are in.
+//! What a run leaves behind: one line of JSON for each operation, watch response, status and fault, and the files they are in.
 //!
 //! All times are nanoseconds of one monotonic clock of the harness, which started with the run. Every client lives in
 //! the harness, so the order in real time between any two lines is exact.
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Body, Change, Op};
+use super::watch::Record;
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,20 +49,6 @@ pub(crate) struct Operation {
     pub(crate) body: Option<Body>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
-}
-
-/// What a watcher got at once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Batch {
-    /// One watcher, over all the streams that it needed.
-    pub(crate) watcher: usize,
-    pub(crate) node: usize,
-    pub(crate) time: u64,
-    /// All changes up to here have been delivered, as the stream says.
-    pub(crate) revision: i64,
-    /// Without any this reports progress.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) changes: Vec<Change>,
 }
 
 /// What a member said of itself.
@@ -132,16 +119,16 @@ pub(crate) struct Ending {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     pub(crate) operations: Vec<Operation>,
-    pub(crate) batches: Vec<Batch>,
+    pub(crate) watch: Record,
     pub(crate) statuses: Vec<Status>,
     pub(crate) faults: Vec<Fault>,
-    /// What each member showed to a watch from the first revision on, after the end.
+    /// What each member showed to a watch from the first revision on, after the end; before the oldest that it had kept,
+    /// what the recorders had heard.
     pub(crate) logs: Vec<Vec<Change>>,
     pub(crate) ending: Ending,
 }
 
 const OPERATIONS: &str = "history.jsonl";
-const BATCHES: &str = "watch.jsonl";
 const STATUSES: &str = "status.jsonl";
 const FAULTS: &str = "faults.jsonl";
 const ENDING: &str = "ending.json";
@@ -154,7 +141,7 @@ impl History {
     /// Writes all files. The operations of a long run are many; nothing else keeps them if the harness ends early.
     pub(crate) fn save(&self, folder: &Path) -> anyhow::Result<()> {
         write_lines(&folder.join(OPERATIONS), &self.operations)?;
-        write_lines(&folder.join(BATCHES), &self.batches)?;
+        self.watch.save(folder)?;
         write_lines(&folder.join(STATUSES), &self.statuses)?;
         write_lines(&folder.join(FAULTS), &self.faults)?;
         for (node, log) in self.logs.iter().enumerate() {
@@ -170,7 +157,7 @@ impl History {
         }
         Ok(History {
             operations: read_lines(&folder.join(OPERATIONS))?,
-            batches: read_lines(&folder.join(BATCHES))?,
+            watch: Record::load(folder)?,
             statuses: read_lines(&folder.join(STATUSES))?,
             faults: read_lines(&folder.join(FAULTS))?,
             logs,
@@ -179,16 +166,21 @@ impl History {
     }
 }
 
-fn write_lines<T: Serialize>(path: &Path, lines: &[T]) -> anyhow::Result<()> {
+/// Writes one value a line.
+pub(crate) fn write_lines<T: Serialize>(
+    path: &Path,
+    lines: impl IntoIterator<Item = T>,
+) -> anyhow::Result<()> {
     let mut file = BufWriter::new(create(path)?);
     for line in lines {
-        serde_json::to_writer(&mut file, line)?;
+        serde_json::to_writer(&mut file, &line)?;
         file.write_all(b"\n")?;
     }
     Ok(file.flush()?)
 }
 
-fn read_lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
+/// Reads what [`write_lines`] wrote.
+pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     let file = BufReader::new(open(path)?);
     file.lines()
         .enumerate()

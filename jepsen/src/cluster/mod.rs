@@ -5,7 +5,7 @@
 //!
 //! - [`run`], `conditions`, `finish`: one run from its conditions to its verdict;
 //! - `members`, `node`, `network`: the processes and what they run on;
-//! - `workload`, `traffic`, `connection`: who uses the cluster, and how;
+//! - `workload`, `leases`, `traffic`, `watch`, `connection`: who uses the cluster, and how;
 //! - `fault`: what is broken, and the proof that it was;
 //! - `history`, `model`: what is recorded, and what a store must do;
 //! - `check`: whether it did;
@@ -19,6 +19,7 @@ mod convergence;
 mod fault;
 mod finish;
 mod history;
+mod leases;
 mod members;
 mod model;
 mod network;
@@ -28,6 +29,7 @@ mod run;
 mod shell;
 mod suite;
 mod traffic;
+mod watch;
 mod workload;
 mod world;
 

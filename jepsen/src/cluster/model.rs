@@ -8,7 +8,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 /// One version of one key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Kv {
     #[serde(rename = "k")]
     pub(crate) key: String,
@@ -23,6 +23,9 @@ pub(crate) struct Kv {
     /// Writes since its creation, that one included.
     #[serde(rename = "n")]
     pub(crate) version: i64,
+    /// The lease that it is deleted with; 0 for none.
+    #[serde(rename = "l", default, skip_serializing_if = "is_zero")]
+    pub(crate) lease: i64,
 }
 
 /// What a client asks for.
@@ -35,6 +38,9 @@ pub(crate) enum Op {
         /// Whether the answer shall show what was there before.
         #[serde(default, skip_serializing_if = "is_false")]
         previous: bool,
+        /// The lease to attach the key to; 0 for none.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lease: i64,
     },
     Delete {
         key: String,
@@ -58,6 +64,16 @@ pub(crate) enum Op {
         #[serde(rename = "else")]
         otherwise: Vec<Step>,
     },
+    /// Forget what is no longer needed to read at this revision and above.
+    Compact { revision: i64 },
+    /// A new lease of that many seconds.
+    Grant { lease: i64, ttl: i64 },
+    /// End a lease, and delete what is attached to it.
+    Revoke { lease: i64 },
+    /// Let a lease begin anew.
+    KeepAlive { lease: i64 },
+    /// What is left of a lease, and what is attached to it.
+    TimeToLive { lease: i64 },
 }
 
 /// What must hold for the first branch of a transaction.
@@ -83,10 +99,36 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Body {
-    Put { previous: Option<Kv> },
-    Delete { deleted: i64, previous: Vec<Kv> },
-    Read { kvs: Vec<Kv>, count: i64 },
-    Txn { succeeded: bool, steps: Vec<Done> },
+    Put {
+        previous: Option<Kv>,
+    },
+    Delete {
+        deleted: i64,
+        previous: Vec<Kv>,
+    },
+    Read {
+        kvs: Vec<Kv>,
+        count: i64,
+    },
+    Txn {
+        succeeded: bool,
+        steps: Vec<Done>,
+    },
+    Compact,
+    Grant {
+        ttl: i64,
+    },
+    Revoke,
+    /// Seconds; 0 if there is no such lease.
+    KeepAlive {
+        ttl: i64,
+    },
+    /// Seconds that are left, -1 if there is no such lease; seconds that were granted; keys in order.
+    TimeToLive {
+        ttl: i64,
+        granted: i64,
+        keys: Vec<String>,
+    },
 }
 
 /// The answer to a [`Step`].
@@ -99,7 +141,7 @@ pub(crate) enum Done {
 }
 
 /// One change of one key, as watchers see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Change {
     /// Revision at which it happened.
     #[serde(rename = "r")]
@@ -109,13 +151,17 @@ pub(crate) struct Change {
     /// What the key is then; nothing after a deletion.
     #[serde(rename = "kv", default, skip_serializing_if = "Option::is_none")]
     pub(crate) after: Option<Kv>,
-    /// When the key was written before that, if it existed; only where the watcher asked for it.
+    /// What the key was before that, if it existed; only where the watcher asked for it.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
-    pub(crate) previous: Option<i64>,
+    pub(crate) previous: Option<Kv>,
 }
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
 }
 
 impl Op {
@@ -130,14 +176,22 @@ impl Op {
                 serializable: true,
                 ..
             }
+            // What they tell is the leader's, their revision is the member's own.
+            | Op::KeepAlive { .. }
+                | Op::TimeToLive { .. }
         )
     }
 
     /// Whether it might change something.
     pub(crate) fn may_write(&self) -> bool {
         match self {
-            Op::Put { .. } | Op::Delete { .. } => true,
-            Op::Get { .. } | Op::List { .. } => false,
+            Op::Put { .. } | Op::Delete { .. } | Op::Revoke { .. } => true,
+            Op::Get { .. }
+            | Op::List { .. }
+            | Op::Compact { .. }
+            | Op::Grant { .. }
+            | Op::KeepAlive { .. }
+            | Op::TimeToLive { .. } => false,
             Op::Txn {
                 then, otherwise, ..
             } => then
@@ -201,16 +255,19 @@ impl State {
             .into_iter()
     }
 
-    /// What `op` answers and changes in this state. Changes take the next revision; without any there is none.
-    pub(crate) fn evaluate(&self, op: &Op) -> (Body, Vec<Change>) {
-        match op {
+    /// What `op` answers and changes in this state. Changes take the next revision; without any there is none. What it
+    /// answers is not told where it does not follow from keys: leases have times.
+    pub(crate) fn evaluate(&self, op: &Op) -> (Option<Body>, Vec<Change>) {
+        let (body, changes) = match op {
             Op::Put {
                 key,
                 value,
                 previous,
+                lease,
             } => {
                 let before = self.get(key).filter(|_| *previous).cloned();
-                (Body::Put { previous: before }, vec![self.put(key, value)])
+                let change = self.put(key, value, *lease);
+                (Body::Put { previous: before }, vec![change])
             }
             Op::Delete { key, previous } => {
                 let before = self.get(key);
@@ -239,7 +296,19 @@ impl State {
                 let (steps, changes) = self.steps(if succeeded { then } else { otherwise });
                 (Body::Txn { succeeded, steps }, changes)
             }
-        }
+            Op::Compact { .. } => (Body::Compact, Vec::new()),
+            Op::Revoke { lease } => (Body::Revoke, self.end_of(*lease)),
+            Op::Grant { .. } | Op::KeepAlive { .. } | Op::TimeToLive { .. } => {
+                return (None, Vec::new());
+            }
+        };
+        (Some(body), changes)
+    }
+
+    /// What the end of a lease changes: its keys are deleted, in order.
+    pub(crate) fn end_of(&self, lease: i64) -> Vec<Change> {
+        let attached = self.kvs.values().filter(|kv| kv.lease == lease);
+        attached.filter_map(|kv| self.delete(&kv.key)).collect()
     }
 
     fn holds(&self, condition: &Condition) -> bool {
@@ -256,7 +325,7 @@ impl State {
         let mut changes = Vec::new();
         let done = steps.iter().map(|step| match step {
             Step::Put(key, value) => {
-                changes.push(self.put(key, value));
+                changes.push(self.put(key, value, 0));
                 Done::Put
             }
             Step::Delete(key) => {
@@ -270,7 +339,7 @@ impl State {
         (done.collect(), changes)
     }
 
-    fn put(&self, key: &str, value: &str) -> Change {
+    fn put(&self, key: &str, value: &str, lease: i64) -> Change {
         let before = self.get(key);
         let revision = self.revision + 1;
         Change {
@@ -282,8 +351,9 @@ impl State {
                 created: before.map_or(revision, |kv| kv.created),
                 modified: revision,
                 version: before.map_or(0, |kv| kv.version) + 1,
+                lease,
             }),
-            previous: before.map(|kv| kv.modified),
+            previous: before.cloned(),
         }
     }
 
@@ -293,7 +363,7 @@ impl State {
             revision: self.revision + 1,
             key: key.to_owned(),
             after: None,
-            previous: Some(before.modified),
+            previous: Some(before.clone()),
         })
     }
 
@@ -318,7 +388,27 @@ mod tests {
             key: key.into(),
             value: value.into(),
             previous: true,
+            lease: 0,
         }
+    }
+
+    #[test]
+    fn the_end_of_a_lease_deletes_what_is_attached_to_it_then_in_order() {
+        let mut state = State::new();
+        for (key, lease) in [("c", 1), ("a", 1), ("b", 2), ("d", 1), ("d", 0)] {
+            let op = Op::Put {
+                key: key.into(),
+                value: String::new(),
+                previous: false,
+                lease,
+            };
+            let (_, changes) = state.evaluate(&op);
+            state.apply(&changes, state.revision() + 1);
+        }
+        let (_, changes) = state.evaluate(&Op::Revoke { lease: 1 });
+        let keys: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+        assert_eq!(keys, ["a", "c"]);
+        assert!(changes.iter().all(|change| change.after.is_none()));
     }
 
     #[test]
@@ -341,7 +431,7 @@ mod tests {
             previous: false,
         });
         assert!(changes.is_empty());
-        assert!(matches!(body, Body::Delete { deleted: 0, .. }));
+        assert!(matches!(body, Some(Body::Delete { deleted: 0, .. })));
     }
 
     #[test]
@@ -357,10 +447,10 @@ mod tests {
         let (body, changes) = state.evaluate(&op);
         assert!(matches!(
             body,
-            Body::Txn {
+            Some(Body::Txn {
                 succeeded: true,
                 ..
-            }
+            })
         ));
         assert_eq!((changes.len(), changes[0].revision), (1, 3));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::check::{self, Verdict};
@@ -21,6 +22,7 @@ use super::members::{Cluster, Shape};
 use super::model::Op;
 use super::node::name;
 use super::traffic;
+use super::watch;
 use super::workload::{self, Workload};
 use super::world::World;
 use crate::sim::SimRng;
@@ -104,7 +106,7 @@ async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::R
         spares: usize::from(kinds.iter().any(|kind| kind.needs.contains(&Need::Spare))),
         has_network: conditions.has_network,
         has_disks: kinds.iter().any(|kind| kind.needs.contains(&Need::Disk)),
-        flags: conditions.flags.clone(),
+        flags: [kind.flags(), conditions.flags.clone()].concat(),
         timeout: Duration::from_millis(conditions.timeout_ms),
     };
     let (mut cluster, world) = Cluster::new(&shape)?;
@@ -116,7 +118,11 @@ async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::R
     let nemesis_rng = SimRng::seed_from_u64(rng.random());
     let workload = Arc::new(Workload::new(kind));
     prepare(&world, &workload).await?;
-    let watchers = traffic::start_watchers(&world);
+    let observers = traffic::start_observers(&world);
+    let watchers = match kind {
+        workload::Kind::Watch => watch::start_users(&world, &mut rng),
+        _ => JoinSet::new(),
+    };
     let mut clients = traffic::start_clients(
         &world,
         &workload,
@@ -124,6 +130,10 @@ async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::R
         conditions.rate,
         &mut rng,
     );
+    if kind == workload::Kind::Watch {
+        let rng = SimRng::seed_from_u64(rng.random());
+        clients.spawn(watch::compactor(Arc::clone(&world), rng));
+    }
     let mut nemesis = Nemesis {
         cluster,
         world: Arc::clone(&world),
@@ -145,7 +155,7 @@ async fn record(conditions: &Conditions, folder: &Path, line: &str) -> anyhow::R
     outcome?;
     while clients.join_next().await.is_some() {}
     finish(&mut nemesis).await;
-    drop(watchers);
+    drop((observers, watchers));
     let mut history = std::mem::take(&mut *world.history.lock());
     history
         .ending

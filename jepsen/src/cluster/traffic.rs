@@ -1,16 +1,17 @@
-//! Those who use the cluster while it is being broken: clients, a watcher for each member, and who asks them how they are.
+//! Those who use the cluster while it is being broken: clients, and who asks members how they are.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{EventType, Keys, WatchOptions};
+use client::EventType;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::history::{Batch, Outcome, Status};
+use super::history::{Outcome, Status};
 use super::model::{Change, Kv, Op};
+use super::watch;
 use super::workload::Workload;
 use super::world::World;
 use crate::sim::SimRng;
@@ -18,10 +19,6 @@ use crate::sim::SimRng;
 /// How often members are asked who leads.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
-/// Before a watcher tries again.
-const WATCH_PAUSE: Duration = Duration::from_millis(100);
-/// How often a watcher asks how far it is.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(700);
 
 /// A client that stays with one member and asks at a steady pace, one request at a time.
 pub(crate) async fn client(
@@ -68,6 +65,7 @@ pub(crate) async fn probe(world: Arc<World>, nodes: Vec<usize>, patience: Durati
                     key: format!("probe/{node}"),
                     value: world.unique().to_string(),
                     previous: false,
+                    lease: 0,
                 };
                 let operation = world.ask(&mut connection, process, node, op).await;
                 operation.outcome == Outcome::Ok
@@ -107,62 +105,6 @@ pub(crate) async fn question(world: Arc<World>, nodes: Vec<usize>, duration: Dur
     }
 }
 
-/// Watches all keys on one member from the first revision on, and goes on where it was when a stream breaks.
-pub(crate) async fn watcher(world: Arc<World>, watcher: usize, node: usize) {
-    let mut connection = Connection::new(world.endpoints[node].clone(), world.timeout);
-    let mut reached = 0;
-    loop {
-        watch_once(&world, &mut connection, watcher, node, &mut reached).await;
-        tokio::time::sleep(WATCH_PAUSE).await;
-    }
-}
-
-async fn watch_once(
-    world: &World,
-    connection: &mut Connection,
-    watcher: usize,
-    node: usize,
-    reached: &mut i64,
-) {
-    let Ok(client) = connection.client().await else {
-        return;
-    };
-    let options = WatchOptions {
-        start_revision: *reached + 1,
-        prev_kv: true,
-        progress_notify: true,
-        ..WatchOptions::default()
-    };
-    let Ok(mut watch) = client.watch(Keys::all(), options).await else {
-        return;
-    };
-    let mut next_progress = Instant::now() + PROGRESS_INTERVAL;
-    loop {
-        tokio::select! {
-            batch = watch.next() => {
-                let Ok(Some(batch)) = batch else { return };
-                let changes: Vec<Change> = batch.events.into_iter().filter_map(change).collect();
-                if let Some(last) = changes.last() {
-                    *reached = last.revision;
-                }
-                world.history.lock().batches.push(Batch {
-                    watcher,
-                    node,
-                    time: world.now(),
-                    revision: batch.revision,
-                    changes,
-                });
-            }
-            () = tokio::time::sleep_until(next_progress) => {
-                // A stream whose server does not read must not keep this from ending.
-                let asking = watch.request_progress();
-                let _ = tokio::time::timeout(WATCH_PAUSE, asking).await;
-                next_progress = Instant::now() + PROGRESS_INTERVAL;
-            }
-        }
-    }
-}
-
 /// An event as the checker sees it.
 pub(crate) fn change(event: client::Event) -> Option<Change> {
     let is_put = event.r#type() == EventType::Put;
@@ -171,7 +113,7 @@ pub(crate) fn change(event: client::Event) -> Option<Change> {
         revision: kv.mod_revision,
         key: String::from_utf8_lossy(&kv.key).into_owned(),
         after: is_put.then(|| Kv::from(kv)),
-        previous: event.prev_kv.map(|kv| kv.mod_revision),
+        previous: event.prev_kv.map(Kv::from),
     })
 }
 
@@ -247,12 +189,12 @@ pub(crate) fn start_clients(
     tasks
 }
 
-/// Starts a watcher and an observer for each member. They go on until the set is dropped.
-pub(crate) fn start_watchers(world: &Arc<World>) -> JoinSet<()> {
+/// Starts a recorder and an observer for each member. They go on until the set is dropped.
+pub(crate) fn start_observers(world: &Arc<World>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for (number, node) in world.members().into_iter().enumerate() {
+    for node in world.members() {
         tasks.spawn(observer(Arc::clone(world), node));
-        tasks.spawn(watcher(Arc::clone(world), number, node));
+        tasks.spawn(watch::recorder(Arc::clone(world), node));
     }
     tasks
 }

@@ -5,9 +5,11 @@
 //! - `ledger`: a new key for each write, and reads of what was written;
 //! - `counter`: two numbers, counted up by compare-and-set on their modification revision;
 //! - `multi`: transfers between accounts whose sum stays, and groups of keys that are always written together;
-//! - `mixed`: all of these, deletions, and reads that may be old.
+//! - `mixed`: all of these, deletions, and reads that may be old;
+//! - `watch`: writes, deletions and transactions, some of them long, for those who watch; the past is taken away;
+//! - `lease`: leases that are granted, kept alive, left alone and revoked, on any member, and keys that are attached to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use rand::RngExt;
 
 use super::history::Operation;
+use super::leases::Leases;
 use super::model::{Body, Condition, Done, Kv, Op, Step};
 use crate::sim::SimRng;
 
@@ -40,15 +43,19 @@ pub(crate) enum Kind {
     Counter,
     Multi,
     Mixed,
+    Watch,
+    Lease,
 }
 
 /// All of them, with their names.
-pub(crate) const KINDS: [(&str, Kind); 5] = [
+pub(crate) const KINDS: [(&str, Kind); 7] = [
     ("register", Kind::Register),
     ("ledger", Kind::Ledger),
     ("counter", Kind::Counter),
     ("multi", Kind::Multi),
     ("mixed", Kind::Mixed),
+    ("watch", Kind::Watch),
+    ("lease", Kind::Lease),
 ];
 
 impl FromStr for Kind {
@@ -60,6 +67,20 @@ impl FromStr for Kind {
             let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
             format!("no such workload; there are {}", names.join(", "))
         })
+    }
+}
+
+impl Kind {
+    /// What servers are to be told, so that the workload meets what it is about.
+    pub(crate) fn flags(self) -> Vec<String> {
+        match self {
+            // Progress without being asked, and responses long enough to come in pieces.
+            Kind::Watch => vec![
+                "--watch-progress-notify-interval=300ms".to_owned(),
+                "--max-request-bytes=131072".to_owned(),
+            ],
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -78,6 +99,7 @@ pub(crate) struct Workload {
     told: Mutex<BTreeMap<String, Kv>>,
     register_operations: Mutex<u64>,
     written: Mutex<u64>,
+    leases: Leases,
 }
 
 impl Workload {
@@ -87,6 +109,7 @@ impl Workload {
             told: Mutex::default(),
             register_operations: Mutex::default(),
             written: Mutex::default(),
+            leases: Leases::default(),
         }
     }
 
@@ -121,11 +144,14 @@ impl Workload {
             Kind::Counter => self.counter(unique, rng),
             Kind::Multi => self.multi(unique, rng),
             Kind::Mixed => self.volatile(unique, rng),
+            Kind::Watch => watched(unique, rng),
+            Kind::Lease => self.leases.next(unique, rng),
         }
     }
 
     /// Learns from an answer.
     pub(crate) fn learn(&self, operation: &Operation) {
+        self.leases.learn(operation);
         let mut told = self.told.lock();
         let mut learn = |kv: &Kv| {
             // Answers arrive out of order.
@@ -165,11 +191,7 @@ impl Workload {
         };
         let value = unique.to_string();
         match (rng.random_range(0..100), self.known(&key)) {
-            (0..35, _) => Op::Put {
-                key,
-                value,
-                previous: rng.random(),
-            },
+            (0..35, _) => put(key, value, rng.random()),
             (35..65, Some(known)) => Op::Txn {
                 when: vec![Condition::Value(key.clone(), known.value)],
                 then: vec![Step::Put(key.clone(), value)],
@@ -184,11 +206,7 @@ impl Workload {
         match rng.random_range(0..100) {
             0..75 => {
                 *written += 1;
-                Op::Put {
-                    key: entry(*written),
-                    value: unique.to_string(),
-                    previous: false,
-                }
+                put(entry(*written), unique.to_string(), false)
             }
             75..95 => get(entry(rng.random_range(0..=*written))),
             _ => list(page(rng.random_range(0..=*written))),
@@ -258,11 +276,7 @@ impl Workload {
         let key = format!("volatile/{one:02}");
         let value = unique.to_string();
         match rng.random_range(0..100) {
-            0..25 => Op::Put {
-                key,
-                value,
-                previous: rng.random(),
-            },
+            0..25 => put(key, value, rng.random()),
             25..40 => Op::Delete {
                 key,
                 previous: rng.random(),
@@ -285,6 +299,60 @@ impl Workload {
                 serializable: rng.random(),
             },
         }
+    }
+}
+
+/// What watchers are told of.
+fn watched(unique: u64, rng: &mut SimRng) -> Op {
+    let key = watched_key(rng);
+    let value = unique.to_string();
+    match rng.random_range(0..100) {
+        0..50 => put(key, value, rng.random()),
+        50..68 => Op::Delete {
+            key,
+            previous: rng.random(),
+        },
+        68..84 => {
+            let keys: BTreeSet<String> = (0..3).map(|_| watched_key(rng)).collect();
+            let mut then = vec![Step::Put(key.clone(), value.clone())];
+            for other in keys.into_iter().filter(|other| *other != key) {
+                then.push(match rng.random() {
+                    true => Step::Put(other, value.clone()),
+                    false => Step::Delete(other),
+                });
+            }
+            Op::Txn {
+                when: Vec::new(),
+                then,
+                otherwise: Vec::new(),
+            }
+        }
+        84..87 => {
+            let length = rng.random_range(12_000..24_000);
+            let step = |n| Step::Put(format!("big/{n}"), format!("{value}~{length}"));
+            Op::Txn {
+                when: Vec::new(),
+                then: (0..4).map(step).collect(),
+                otherwise: Vec::new(),
+            }
+        }
+        87..95 => get(key),
+        _ => list("w/a/".to_owned()),
+    }
+}
+
+/// One of the keys that come and go in the workload `watch`: `w/b/7`.
+pub(crate) fn watched_key(rng: &mut SimRng) -> String {
+    let folder = ["a", "b", "c", "d"][rng.random_range(0..4)];
+    format!("w/{folder}/{}", rng.random_range(0..10))
+}
+
+fn put(key: String, value: String, previous: bool) -> Op {
+    Op::Put {
+        key,
+        value,
+        previous,
+        lease: 0,
     }
 }
 

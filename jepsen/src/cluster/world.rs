@@ -1,7 +1,7 @@
 //! What everything in a run shares: the clock, the members' addresses and lives, and what has been recorded so far.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,6 +29,14 @@ pub(crate) struct World {
     /// What is broken now, for the live line.
     pub(crate) broken: Mutex<String>,
     latest: Mutex<Vec<Option<Status>>>,
+    /// How far the recorder of each member is: it has everything up to that revision.
+    pub(crate) recorders: Vec<Arc<AtomicI64>>,
+    /// How far others are who stay until the end.
+    pub(crate) staying: Mutex<Vec<Arc<AtomicI64>>>,
+    /// Held while the past is taken away, and by those who need it for a moment.
+    pub(crate) compaction: tokio::sync::Mutex<()>,
+    newest: AtomicI64,
+    compacted: AtomicI64,
 }
 
 /// What happened so far.
@@ -58,7 +66,32 @@ impl World {
             is_over: AtomicBool::new(false),
             broken: Mutex::default(),
             latest: Mutex::new(vec![None; count]),
+            recorders: (0..count).map(|_| Arc::default()).collect(),
+            staying: Mutex::default(),
+            compaction: tokio::sync::Mutex::default(),
+            newest: AtomicI64::new(1),
+            compacted: AtomicI64::new(0),
         })
+    }
+
+    /// The newest revision that anybody was told.
+    pub(crate) fn newest(&self) -> i64 {
+        self.newest.load(Ordering::Relaxed)
+    }
+
+    /// Somebody was told of a revision.
+    pub(crate) fn heard(&self, revision: i64) {
+        self.newest.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// Where the past may end by now; 0 if nobody has touched it.
+    pub(crate) fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// Somebody is about to take the past below a revision away.
+    pub(crate) fn compacting(&self, revision: i64) {
+        self.compacted.fetch_max(revision, Ordering::Relaxed);
     }
 
     /// Nanoseconds since the run began.
@@ -126,6 +159,7 @@ impl World {
         match answer {
             Ok(answer) => {
                 operation.revision = answer.revision;
+                self.heard(answer.revision);
                 operation.term = answer.term;
                 operation.body = Some(answer.body);
                 self.counts.ok.fetch_add(1, Ordering::Relaxed);

@@ -172,13 +172,15 @@ impl World {
             let is_level = standing
                 .iter()
                 .all(|one| *one == standing[0] && one.1 == one.2 && one.1 >= known);
+            let wandered = self.wanderer.cursor.load(Ordering::Relaxed);
+            let is_level = is_level && standing.iter().all(|one| one.1 == wandered);
             if running == 0 && is_level {
                 return Ok(());
             }
             if self.simulation.now() > since + QUIET {
                 return violation(format!(
                     "{QUIET:?} after the last call began, {running} calls wait; (entry, revision, watched): {standing:?}, \
-                     known: {known}"
+                     known: {known}, the wanderer saw {wandered}"
                 ));
             }
         }

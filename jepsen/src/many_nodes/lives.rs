@@ -198,6 +198,12 @@ impl World {
         }
         let watching = watcher::watch(node.clone(), Arc::clone(&self.shared), Arc::clone(watched));
         drop(self.simulation.spawn_in(group, watching));
+        let hosting = watcher::host(
+            node.clone(),
+            Arc::clone(&self.shared),
+            Arc::clone(&self.wanderer),
+        );
+        drop(self.simulation.spawn_in(group, hosting));
         let often = Duration::from_millis(1 << self.rng.random_range(6..14));
         let compactor = clients::compactor(node.clone(), Arc::clone(&self.shared), often);
         drop(self.simulation.spawn_in(group, compactor));

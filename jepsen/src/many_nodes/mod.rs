@@ -12,7 +12,8 @@
 //! - a member stops by itself only if its disk failed, and no task of it panics;
 //! - [`Ledger`](crate::ledger::Ledger): each revision is the whole effect of one write, in real-time order; reads that
 //!   are linearizable see all that anybody knew when they began, the others never less than their member showed before;
-//! - the watcher of each member sees each revision once, whole, and in order, through all lives of the member.
+//! - the watcher of each member sees each revision once, whole, and in order, through all lives of the member; so does
+//!   one that wanders from member to member.
 //!
 //! Then, in half of the runs, a partition stays: while a majority reaches each other, somebody takes writes. And in the
 //! end: every member serves and takes a write within some seconds; what was acknowledged is there, once;
@@ -127,6 +128,7 @@ struct World {
     places: Vec<Place>,
     ids: Vec<u64>,
     shared: Arc<Shared>,
+    wanderer: Arc<watcher::Wanderer>,
     checks: Checks,
     coverage: Coverage,
     events: BTreeMap<(SimInstant, u64), Event>,
@@ -186,6 +188,7 @@ impl World {
             places,
             ids,
             shared: Arc::default(),
+            wanderer: Arc::new(watcher::Wanderer::new()),
             checks: Checks::default(),
             coverage: Coverage::default(),
             events: BTreeMap::new(),

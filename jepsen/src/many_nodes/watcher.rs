@@ -1,9 +1,10 @@
-//! A watcher on each member: it goes on where it was, through all lives of the member, and misses nothing.
+//! A watcher on each member, which goes on where it was through all lives of the member, and wanderers, who go on where
+//! they were on another member. None of them misses anything.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,9 +23,56 @@ use crate::sim_node::clients::Shared;
 
 /// Watches everything, from behind the cursor on, until the member's life ends.
 pub(super) async fn watch(node: Node, shared: Arc<Shared>, cursor: Arc<AtomicI64>) {
-    if let Err(violation) = follow(&node, &shared, &cursor).await {
+    if let Err(violation) = follow(&node, &shared, &cursor, || true).await {
         shared.fail(violation);
     }
+}
+
+/// How long a wanderer stays on a member before another one takes it over, in milliseconds, at least and at most.
+const STAY_MS: std::ops::Range<u64> = 20..2_000;
+
+/// A watcher that is on one member at a time.
+#[derive(Debug)]
+pub(super) struct Wanderer {
+    /// The last revision that it saw.
+    pub(super) cursor: AtomicI64,
+    /// How often it has moved: whoever had it before sees by that that it has gone.
+    moves: AtomicU64,
+}
+
+impl Wanderer {
+    pub(super) fn new() -> Wanderer {
+        Wanderer {
+            cursor: AtomicI64::new(1),
+            moves: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Takes the wanderer over again and again, until the member's life ends: so do all members, each in its own time.
+pub(super) async fn host(node: Node, shared: Arc<Shared>, wanderer: Arc<Wanderer>) {
+    let mut rng = Simulation::thread_rng();
+    loop {
+        Simulation::sleep(Duration::from_millis(rng.random_range(STAY_MS))).await;
+        let moves = wanderer.moves.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_here = || wanderer.moves.load(Ordering::Relaxed) == moves;
+        match follow(&node, &shared, &wanderer.cursor, is_here).await {
+            Ok(Left::Moved) => {}
+            Ok(Left::Ended) => return,
+            Err(violation) => {
+                shared.fail(violation);
+                return;
+            }
+        }
+    }
+}
+
+/// Why a member has a watcher no longer.
+enum Left {
+    /// The hub ended.
+    Ended,
+    /// It is on another member.
+    Moved,
 }
 
 fn create(stream: &Stream, cursor: &AtomicI64) {
@@ -40,7 +88,12 @@ fn create(stream: &Stream, cursor: &AtomicI64) {
     }));
 }
 
-async fn follow(node: &Node, shared: &Shared, cursor: &AtomicI64) -> Result<(), Violation> {
+async fn follow(
+    node: &Node,
+    shared: &Shared,
+    cursor: &AtomicI64,
+    is_here: impl Fn() -> bool,
+) -> Result<Left, Violation> {
     let mut rng = Simulation::thread_rng();
     let mut stream = node.hub().open();
     create(&stream, cursor);
@@ -51,11 +104,14 @@ async fn follow(node: &Node, shared: &Shared, cursor: &AtomicI64) -> Result<(), 
             taken => Poll::Ready(taken),
         });
         if let Taken::End(_) = taken.await {
-            return Ok(());
+            return Ok(Left::Ended);
         }
         // Some readers are slow.
         if rng.random_ratio(1, 20) {
             Simulation::sleep(Duration::from_millis(rng.random_range(0..50))).await;
+        }
+        if !is_here() {
+            return Ok(Left::Moved);
         }
         // Now and then a connection breaks with what was on its way.
         if rng.random_ratio(1, 100) {

@@ -4,6 +4,7 @@ use super::seconds;
 use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{History, Outcome};
 use crate::cluster::node::name;
+use crate::cluster::watch::Said;
 
 /// Of the operations that were asked for, the part that must have been answered.
 const ANSWERED: f64 = 0.1;
@@ -40,13 +41,21 @@ pub(super) fn lacking(conditions: &Conditions, history: &History) -> Vec<String>
         if !answered.contains(&node) {
             lacking.push(format!("{} answered nothing", name(node)));
         }
-        if !history
-            .batches
-            .iter()
-            .any(|batch| batch.node == node && !batch.changes.is_empty())
+    }
+    let record = &history.watch;
+    let mut has_seen = vec![false; conditions.nodes];
+    for delivery in &record.deliveries {
+        let watcher = delivery
+            .watcher
+            .and_then(|number| record.watchers.get(number));
+        if let Some(watcher) = watcher
+            && let Some(seen) = has_seen.get_mut(watcher.node)
         {
-            lacking.push(format!("the watcher on {} saw nothing", name(node)));
+            *seen |= delivery.said == Said::Events;
         }
+    }
+    for (node, _) in has_seen.iter().enumerate().filter(|(_, seen)| !**seen) {
+        lacking.push(format!("the watchers on {} saw nothing", name(node)));
     }
     lacking
 }

@@ -8,6 +8,7 @@ use super::minority;
 use super::register::Search;
 use crate::cluster::conditions::Conditions;
 use crate::cluster::history::{Fault, History, Operation, Outcome};
+use crate::cluster::watch::Said;
 
 /// How soon a member that cannot answer should say so.
 const CLEAR_NS: u64 = 2_000_000_000;
@@ -31,8 +32,8 @@ pub struct Measures {
     pub writes: u64,
     /// Revisions of the history.
     pub revisions: i64,
-    /// Changes that watchers got, all together.
-    pub watched: u64,
+    /// What watchers got.
+    pub watch: Watch,
     /// Registers for which an order was searched, and their operations.
     pub registers: u64,
     /// See above.
@@ -53,6 +54,23 @@ pub struct Measures {
     pub minority: Minority,
     /// How often each error was told, without what differs from one to the next.
     pub errors: BTreeMap<String, u64>,
+}
+
+/// What watchers got, all together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Watchers, each counted anew where another one goes on for it.
+    pub watchers: u64,
+    /// Of them, those that went on for another one.
+    pub resumed: u64,
+    /// Events, each counted as often as it was delivered.
+    pub events: u64,
+    /// Responses that came in pieces.
+    pub pieces: u64,
+    /// Responses that told progress.
+    pub progress: u64,
+    /// Watchers that compaction ended.
+    pub compacted: u64,
 }
 
 /// From the moment the leader was taken to the first acknowledged write that was asked for after it.
@@ -119,11 +137,7 @@ pub(super) fn measure(conditions: &Conditions, history: &History, search: &Searc
         }
     }
     measures.rate = ratio(measures.ok, conditions.seconds);
-    measures.watched = history
-        .batches
-        .iter()
-        .map(|batch| batch.changes.len() as u64)
-        .sum();
+    measures.watch = watch(history);
     latencies.sort_unstable();
     measures.p50_ms = milliseconds(percentile(&latencies, 50));
     measures.p99_ms = milliseconds(percentile(&latencies, 99));
@@ -150,6 +164,29 @@ pub(super) fn measure(conditions: &Conditions, history: &History, search: &Searc
     }
     measures.gaps = gaps.into_iter().map(|(gap, _)| gap).collect();
     measures
+}
+
+fn watch(history: &History) -> Watch {
+    let record = &history.watch;
+    let mut watch = Watch {
+        watchers: record.watchers.len() as u64,
+        resumed: record
+            .watchers
+            .iter()
+            .filter(|watcher| watcher.resumes.is_some())
+            .count() as u64,
+        events: record.count(),
+        ..Watch::default()
+    };
+    for delivery in &record.deliveries {
+        match delivery.said {
+            Said::Piece => watch.pieces += 1,
+            Said::Empty => watch.progress += 1,
+            Said::Cancelled(1..) => watch.compacted += 1,
+            _ => {}
+        }
+    }
+    watch
 }
 
 fn gap(history: &History, fault: &Fault) -> (Gap, Option<u64>) {

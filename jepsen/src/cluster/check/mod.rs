@@ -23,6 +23,7 @@ mod converge;
 mod coverage;
 mod election;
 mod invariant;
+mod lease;
 mod measure;
 mod minority;
 mod order;
@@ -118,6 +119,7 @@ pub(crate) fn check(conditions: &Conditions, history: &History) -> Verdict {
     election::check(conditions, history, &mut findings);
     minority::check(conditions, history, &mut findings);
     converge::check(conditions, history, &mut findings);
+    lease::check(conditions, history, &floors, &replay, &mut findings);
     let search = register::check(history, &mut findings);
     let mut lacking = coverage::lacking(conditions, history);
     if search.given_up > 0 {

@@ -12,6 +12,16 @@ pub(super) struct Floors {
     pub(super) anyone: Vec<i64>,
     /// By serializable reads on the same member in the same life.
     pub(super) same_life: Vec<i64>,
+    /// When a newer revision than ever before was told, and which.
+    news: Vec<(u64, i64)>,
+}
+
+impl Floors {
+    /// When anybody was first told of a revision, or of a later one.
+    pub(super) fn told(&self, revision: i64) -> Option<u64> {
+        let first = self.news.partition_point(|(_, newest)| *newest < revision);
+        self.news.get(first).map(|(time, _)| *time)
+    }
 }
 
 enum Moment {
@@ -30,19 +40,26 @@ pub(super) fn floors(history: &History) -> Floors {
             moments.push((operation.returned, 1, Moment::Return(place)));
         }
     }
-    for batch in &history.batches {
-        if let Some(change) = batch.changes.last() {
-            moments.push((batch.time, 1, Moment::Event(change.revision)));
+    // They are in the order of time, so only the first who is told of a revision matters.
+    let mut told = 0;
+    for delivery in &history.watch.deliveries {
+        if let Some(change) = history.watch.last(delivery)
+            && change.revision > told
+        {
+            told = change.revision;
+            moments.push((delivery.time, 1, Moment::Event(told)));
         }
     }
     moments.sort_by_key(|(time, order, _)| (*time, *order));
     let mut floors = Floors {
         anyone: vec![0; operations.len()],
         same_life: vec![0; operations.len()],
+        news: Vec::new(),
     };
     let mut newest = 0;
     let mut by_life: BTreeMap<(usize, u64), i64> = BTreeMap::new();
-    for (_, _, moment) in moments {
+    for (time, _, moment) in moments {
+        let before = newest;
         match moment {
             Moment::Invoke(place) => {
                 let operation = &operations[place];
@@ -61,6 +78,9 @@ pub(super) fn floors(history: &History) -> Floors {
                 }
             }
             Moment::Event(revision) => newest = newest.max(revision),
+        }
+        if newest > before {
+            floors.news.push((time, newest));
         }
     }
     floors
@@ -113,19 +133,18 @@ pub(super) fn check(history: &History, floors: &Floors, replay: &Replay, finding
             );
         }
     }
-    for batch in &history.batches {
-        let Some(change) = batch.changes.last() else {
+    for delivery in &history.watch.deliveries {
+        let Some(change) = history.watch.last(delivery) else {
             continue;
         };
         let cause = replay.cause(change.revision);
-        if batch.time < cause {
+        if delivery.time < cause {
             findings.add(
                 "order",
                 format!(
-                    "watcher {} saw revision {} at {:.3} s, before it was asked for",
-                    batch.watcher,
+                    "a watcher saw revision {} at {:.3} s, before it was asked for",
                     change.revision,
-                    seconds(batch.time)
+                    seconds(delivery.time)
                 ),
             );
         }

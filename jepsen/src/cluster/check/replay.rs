@@ -1,6 +1,6 @@
 //! The replay: every revision is one operation's whole effect, and every answer is what the replay gives at its revision.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::order::Floors;
 use super::{Findings, describe, invariant};
@@ -14,9 +14,71 @@ pub(super) struct Replay {
     pub(super) effects: Vec<Option<i64>>,
     /// When the last of the operations up to a revision began; the first entry is of revision 1.
     causes: Vec<u64>,
+    /// The revision at which a lease that had keys ended.
+    pub(super) ends: BTreeMap<i64, i64>,
+    /// What was attached to each lease, from which revision on.
+    attached: BTreeMap<i64, Vec<(i64, BTreeSet<String>)>>,
 }
 
 impl Replay {
+    /// What was attached to a lease at a revision.
+    pub(super) fn attached(&self, lease: i64, revision: i64) -> Option<&BTreeSet<String>> {
+        let sets = self.attached.get(&lease)?;
+        let next = sets.partition_point(|(from, _)| *from <= revision);
+        Some(&sets[next.checked_sub(1)?].1)
+    }
+
+    /// Whether just these keys were attached to a lease at one of some revisions.
+    pub(super) fn was_attached(
+        &self,
+        lease: i64,
+        from: i64,
+        until: i64,
+        keys: &BTreeSet<&str>,
+    ) -> bool {
+        let is_it =
+            |set: &BTreeSet<String>| set.iter().map(String::as_str).eq(keys.iter().copied());
+        let at_first = match self.attached(lease, from) {
+            Some(set) => is_it(set),
+            None => keys.is_empty(),
+        };
+        let later = self.attached.get(&lease).into_iter().flatten();
+        at_first
+            || later
+                .filter(|(since, _)| *since > from && *since <= until)
+                .any(|(_, set)| is_it(set))
+    }
+
+    /// The newest revision that can have existed at a time.
+    pub(super) fn newest(&self, time: u64) -> i64 {
+        i64::try_from(self.causes.partition_point(|cause| *cause <= time)).unwrap_or(i64::MAX)
+    }
+
+    /// Notes what a revision changed about leases.
+    fn follow(&mut self, state: &State, changes: &[Change], revision: i64) {
+        for change in changes {
+            let before = state.get(&change.key).map_or(0, |kv| kv.lease);
+            let after = change.after.as_ref().map_or(0, |kv| kv.lease);
+            if before == after {
+                continue;
+            }
+            for (lease, is_in) in [(before, false), (after, true)] {
+                if lease == 0 {
+                    continue;
+                }
+                let sets = self.attached.entry(lease).or_default();
+                let mut set = sets.last().map(|(_, set)| set.clone()).unwrap_or_default();
+                match is_in {
+                    true => set.insert(change.key.clone()),
+                    false => set.remove(&change.key),
+                };
+                // Within a revision only its end counts.
+                sets.retain(|(since, _)| *since != revision);
+                sets.push((revision, set));
+            }
+        }
+    }
+
     /// No state of that revision could exist earlier.
     pub(super) fn cause(&self, revision: i64) -> u64 {
         let Some(last) = self.causes.len().checked_sub(1) else {
@@ -35,7 +97,8 @@ fn says_changed(operation: &Operation) -> bool {
         Some(Body::Txn { steps, .. }) => steps
             .iter()
             .any(|step| matches!(step, Done::Put | Done::Delete(1..))),
-        Some(Body::Read { .. }) | None => false,
+        // A revocation is not told the revision that it made.
+        Some(_) | None => false,
     }
 }
 
@@ -50,6 +113,8 @@ struct Operations<'a> {
     unchanged: Vec<(i64, usize)>,
     /// Deletions without an answer, by key.
     open_deletions: HashMap<&'a str, Vec<usize>>,
+    /// Revocations that may have been carried out, by lease.
+    revocations: HashMap<i64, Vec<usize>>,
     effects: Vec<Option<i64>>,
 }
 
@@ -63,11 +128,18 @@ impl<'a> Operations<'a> {
             acknowledged: HashMap::new(),
             unchanged: Vec::new(),
             open_deletions: HashMap::new(),
+            revocations: HashMap::new(),
             effects: vec![None; all.len()],
         };
         for (place, operation) in all.iter().enumerate() {
             for value in operation.op.values() {
                 found.by_value.insert(value, place);
+            }
+            if let Op::Revoke { lease } = operation.op {
+                if operation.outcome != Outcome::Definite {
+                    found.revocations.entry(lease).or_default().push(place);
+                }
+                continue;
             }
             match operation.outcome {
                 Outcome::Ok if says_changed(operation) => {
@@ -98,14 +170,33 @@ impl<'a> Operations<'a> {
     }
 
     /// Who made that revision.
-    fn author(&mut self, revision: i64, changes: &[Change]) -> Option<usize> {
+    fn author(&mut self, state: &State, revision: i64, changes: &[Change]) -> Author {
         let value = changes.iter().find_map(|change| change.after.as_ref());
+        let client = |place: Option<usize>| place.map_or(Author::Nobody, Author::Client);
         if let Some(kv) = value {
-            return self.by_value.get(kv.value.as_str()).copied();
+            return client(self.by_value.get(kv.value.as_str()).copied());
         }
         if let Some(&place) = self.acknowledged.get(&revision) {
-            return Some(place);
+            return Author::Client(place);
         }
+        if let Some(lease) = lease_of(state, changes) {
+            return Author::Lease(lease, self.revocation(lease, revision));
+        }
+        client(self.deletion(revision, changes))
+    }
+
+    /// A revocation of that lease that can have made that revision.
+    fn revocation(&self, lease: i64, revision: i64) -> Option<usize> {
+        let asked = self.revocations.get(&lease)?;
+        let fits = asked.iter().find(|&&place| {
+            let operation = &self.all[place];
+            let is_before = operation.outcome == Outcome::Ok && operation.revision < revision;
+            self.floors.anyone[place] < revision && !is_before
+        });
+        fits.copied()
+    }
+
+    fn deletion(&mut self, revision: i64, changes: &[Change]) -> Option<usize> {
         // Any deletion of the key that is open will do: one that could come here could also come later.
         let [change] = changes else { return None };
         let open = self.open_deletions.get_mut(change.key.as_str())?;
@@ -122,10 +213,26 @@ impl<'a> Operations<'a> {
         changes: &[Change],
         findings: &mut Findings,
     ) -> Option<usize> {
-        let Some(place) = self.author(revision, changes) else {
-            let text = format!("revision {revision} was asked for by nobody: {changes:?}");
-            findings.add("write", text);
-            return None;
+        let place = match self.author(state, revision, changes) {
+            Author::Client(place) => place,
+            Author::Lease(lease, place) => {
+                let expected = state.end_of(lease);
+                if !is_same(&expected, changes) {
+                    let text = format!(
+                        "revision {revision} is {changes:?}, not the end {expected:?} of lease {lease}"
+                    );
+                    findings.add("lease-whole", text);
+                }
+                if let Some(place) = place {
+                    self.effects[place] = Some(revision);
+                }
+                return place;
+            }
+            Author::Nobody => {
+                let text = format!("revision {revision} was asked for by nobody: {changes:?}");
+                findings.add("write", text);
+                return None;
+            }
         };
         let operation = &self.all[place];
         let what = describe(operation);
@@ -169,8 +276,8 @@ impl<'a> Operations<'a> {
                 ),
             );
         }
-        if let Some(told) = &operation.body
-            && *told != body
+        if let (Some(told), Some(body)) = (&operation.body, &body)
+            && told != body
         {
             let text =
                 format!("told {told:?}, by the history {body:?} at revision {revision}: {what}");
@@ -189,7 +296,9 @@ impl<'a> Operations<'a> {
             let operation = &self.all[place];
             let (body, changes) = state.evaluate(&operation.op);
             let told = operation.body.as_ref();
-            if revision < state.revision() || told != Some(&body) || !changes.is_empty() {
+            // What is told of a lease by itself, the rules about leases look at.
+            let is_right = body.is_none() || told == body.as_ref();
+            if revision < state.revision() || !is_right || !changes.is_empty() {
                 findings.add(
                     "answer",
                     format!(
@@ -200,6 +309,23 @@ impl<'a> Operations<'a> {
             }
         }
     }
+}
+
+/// Who made a revision.
+enum Author {
+    Client(usize),
+    /// The end of that lease, by its time, or by an operation that asked for it.
+    Lease(i64, Option<usize>),
+    Nobody,
+}
+
+/// The lease that all deleted keys were attached to.
+fn lease_of(state: &State, changes: &[Change]) -> Option<i64> {
+    let mut leases = changes
+        .iter()
+        .map(|change| state.get(&change.key).map_or(0, |kv| kv.lease));
+    let first = leases.next().filter(|lease| *lease != 0)?;
+    leases.all(|lease| lease == first).then_some(first)
 }
 
 /// What was there before is not part of the history as it is read in the end.
@@ -213,13 +339,16 @@ fn is_same(expected: &[Change], found: &[Change]) -> bool {
 
 pub(super) fn replay(history: &History, floors: &Floors, findings: &mut Findings) -> Replay {
     let mut operations = Operations::new(history, floors, findings);
-    let mut causes = vec![0];
+    let mut replay = Replay {
+        effects: Vec::new(),
+        causes: vec![0],
+        ends: BTreeMap::new(),
+        attached: BTreeMap::new(),
+    };
     let Some(log) = history.logs.first() else {
         findings.add("log", "the history could not be read in the end".to_owned());
-        return Replay {
-            effects: operations.effects,
-            causes,
-        };
+        replay.effects = operations.effects;
+        return replay;
     };
     for (node, other) in history.logs.iter().enumerate().skip(1) {
         if let Some(place) =
@@ -253,8 +382,25 @@ pub(super) fn replay(history: &History, floors: &Floors, findings: &mut Findings
             }
         }
         let author = operations.check_write(&state, revision, changes, findings);
+        if changes.iter().all(|change| change.after.is_none())
+            && let Some(lease) = lease_of(&state, changes)
+        {
+            replay.ends.entry(lease).or_insert(revision);
+        }
+        for lease in changes
+            .iter()
+            .filter_map(|change| Some(change.after.as_ref()?.lease))
+        {
+            if let Some(end) = replay.ends.get(&lease) {
+                let text =
+                    format!("revision {revision} writes with lease {lease}, which ended at {end}");
+                findings.add("lease-ended", text);
+            }
+        }
+        replay.follow(&state, changes, revision);
         state.apply(changes, revision);
         let began = author.map_or(0, |place| operations.all[place].invoke);
+        let causes = &mut replay.causes;
         causes.push(began.max(causes.last().copied().unwrap_or(0)));
         invariants.check(&state, changes, findings);
         operations.check_answers(&state, findings);
@@ -282,8 +428,6 @@ pub(super) fn replay(history: &History, floors: &Floors, findings: &mut Findings
             );
         }
     }
-    Replay {
-        effects: operations.effects,
-        causes,
-    }
+    replay.effects = operations.effects;
+    replay
 }

@@ -170,6 +170,13 @@ impl Nemesis {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         recovery.recovered = Some(self.world.now());
+        // Hashes of a revision that is taken away meanwhile cannot be had.
+        let world = Arc::clone(&self.world);
+        let _guard = world.compaction.lock().await;
+        for &node in &members {
+            let revision = self.revision(node).await.unwrap_or(0);
+            recovery.revision = recovery.revision.max(revision);
+        }
         match convergence::wait(&self.world, &members, recovery.revision).await {
             Ok(_) => recovery.converged = Some(self.world.now()),
             Err(error) => recovery.damage = Some(format!("{error:#}")),

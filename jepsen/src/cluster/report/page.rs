@@ -51,12 +51,11 @@ fn proof_line(history: &History, verdict: &Verdict) -> String {
             "<p><b>{operations} operations, {contradictions} contradictions.</b></p>\n"
         );
     }
-    let watchers = history.batches.iter().map(|batch| batch.watcher + 1).max();
     format!(
-        "<p><b>{operations} operations, one order of {} revisions found, {} changes to {} watchers, 0 contradictions.</b></p>\n",
+        "<p><b>{operations} operations, one order of {} revisions found, {} events delivered to {} watchers, 0 contradictions.</b></p>\n",
         verdict.measures.revisions,
-        figure(verdict.measures.watched),
-        watchers.unwrap_or(0),
+        figure(verdict.measures.watch.events),
+        figure(verdict.measures.watch.watchers),
     )
 }
 

@@ -1,11 +1,15 @@
 //! The checker itself: good histories pass, and each thing that can be wrong with one is found, under the right rule.
 
+mod lease;
+mod watch;
+
 use rand::{RngExt, SeedableRng};
 
 use super::{Verdict, check};
 use crate::cluster::conditions::Conditions;
-use crate::cluster::history::{Batch, Ending, Fault, History, Operation, Outcome, Status};
+use crate::cluster::history::{Ending, Fault, History, Operation, Outcome, Status};
 use crate::cluster::model::{Body, Change, Done, Kv, Op, State};
+use crate::cluster::watch::{Asked, Record, Said, Watcher};
 use crate::cluster::workload::{Kind, Workload};
 use crate::sim::SimRng;
 
@@ -65,7 +69,7 @@ impl Scene {
     /// Done and answered.
     fn ok(&mut self, op: Op) -> usize {
         let (body, revision) = self.apply(&op);
-        self.record(op, Outcome::Ok, revision, Some(body))
+        self.record(op, Outcome::Ok, revision, body)
     }
 
     /// Done and not answered.
@@ -74,7 +78,7 @@ impl Scene {
         self.record(op, Outcome::Indefinite, 0, None)
     }
 
-    fn apply(&mut self, op: &Op) -> (Body, i64) {
+    fn apply(&mut self, op: &Op) -> (Option<Body>, i64) {
         let (body, changes) = self.state.evaluate(op);
         if !changes.is_empty() {
             let revision = self.state.revision() + 1;
@@ -111,16 +115,8 @@ impl Scene {
         };
         let log: Vec<Change> = self.log.iter().map(bare).collect();
         self.history.logs = vec![log; NODES];
-        for watcher in 0..NODES {
-            for changes in self.log.chunk_by(|a, b| a.revision == b.revision) {
-                self.history.batches.push(Batch {
-                    watcher,
-                    node: watcher,
-                    time: self.now,
-                    revision: changes[0].revision,
-                    changes: changes.to_vec(),
-                });
-            }
+        for node in 0..NODES {
+            recorder(&mut self.history.watch, node, &self.log, self.now);
         }
         self.history.ending = Ending {
             quiet: self.now,
@@ -132,11 +128,37 @@ impl Scene {
     }
 }
 
+/// One that stays on a member, and is told everything at once.
+fn recorder(record: &mut Record, node: usize, log: &[Change], time: u64) {
+    let stream = record.open();
+    let watcher = Some(record.watch(Watcher {
+        stream,
+        node,
+        asked: Asked::everything(1),
+        resumes: None,
+        stays: true,
+        is_cancelled: false,
+    }));
+    record.add(stream, watcher, time, 1, Said::Created, Vec::new());
+    for changes in log.chunk_by(|a, b| a.revision == b.revision) {
+        let revision = changes[0].revision;
+        record.add(
+            stream,
+            watcher,
+            time,
+            revision,
+            Said::Events,
+            changes.to_vec(),
+        );
+    }
+}
+
 fn put(key: &str, value: &str) -> Op {
     Op::Put {
         key: key.into(),
         value: value.into(),
         previous: true,
+        lease: 0,
     }
 }
 
@@ -250,8 +272,8 @@ fn a_read_older_than_what_a_watcher_saw_is_found() {
     };
     scene.record(get("k"), Outcome::Ok, revision, Some(body));
     let mut history = scene.end();
-    for batch in &mut history.batches {
-        batch.time = at - 1;
+    for delivery in &mut history.watch.deliveries {
+        delivery.time = at - 1;
     }
     assert_broken(&history, &["order"]);
 }
@@ -405,44 +427,6 @@ fn a_serializable_read_may_be_old_and_may_not_go_back() {
 }
 
 #[test]
-fn every_fault_of_a_watcher_is_found() {
-    let mut scene = scene();
-    scene.ok(Op::Txn {
-        when: Vec::new(),
-        then: vec![
-            crate::cluster::model::Step::Put("l".into(), "x".into()),
-            crate::cluster::model::Step::Put("m".into(), "x".into()),
-        ],
-        otherwise: Vec::new(),
-    });
-    let good = scene.end();
-    let broken = |change: fn(&mut Vec<Batch>)| {
-        let mut history = good.clone();
-        change(&mut history.batches);
-        assert_broken(&history, &["watch"]);
-    };
-    broken(|batches| drop(batches.remove(1)));
-    broken(|batches| drop(batches.pop()));
-    broken(|batches| batches.insert(1, batches[1].clone()));
-    broken(|batches| batches.swap(0, 1));
-    broken(|batches| batches[1].changes[0].previous = None);
-    broken(|batches| batches[1].changes[0].after = None);
-    // One revision in two batches.
-    broken(|batches| {
-        let mut half = batches[2].clone();
-        half.changes.remove(0);
-        batches[2].changes.pop();
-        batches.insert(3, half);
-    });
-    // Progress ahead of the stream.
-    broken(|batches| {
-        let mut progress = batches[1].clone();
-        progress.changes.clear();
-        batches.insert(1, progress);
-    });
-}
-
-#[test]
 fn two_leaders_of_one_term_and_a_term_that_falls_are_found() {
     let mut history = scene().end();
     let status = |ms: u64, member: u64, term| Status {
@@ -591,7 +575,7 @@ fn random(seed: u64) -> History {
             _ if !op.is_linearizable() => {
                 let node = scene.history.operations.len() % NODES;
                 let (body, _) = applied[node].evaluate(&op);
-                scene.record(op, Outcome::Ok, applied[node].revision(), Some(body))
+                scene.record(op, Outcome::Ok, applied[node].revision(), body)
             }
             _ => scene.ok(op),
         };
@@ -685,7 +669,9 @@ fn a_history_is_read_as_it_was_written() {
     history.save(folder.path()).unwrap();
     let read = History::load(folder.path()).unwrap();
     assert_eq!(read.operations, history.operations);
-    assert_eq!(read.batches, history.batches);
+    assert_eq!(read.watch.watchers, history.watch.watchers);
+    assert_eq!(read.watch.deliveries, history.watch.deliveries);
+    assert_eq!(read.watch.events, history.watch.events);
     assert_eq!(read.faults, history.faults);
     assert_eq!(read.logs, history.logs);
     assert_eq!(read.ending, history.ending);
