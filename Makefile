@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd build run test lint unit mutants faults bench failover catchup fanout scale jepsen network clean
+.PHONY: help setup packages rocksdb etcd other-client build run test lint unit mutants faults bench failover catchup fanout scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -60,6 +60,25 @@ etcd: packages
 	  rm -rf "$(ETCD_BUILT)" && mv "$(ETCD_BUILT).part" "$(ETCD_BUILT)"; }
 	@mkdir -p "$(TOOLS)/bin" && ln -sfn "$(ETCD_BUILT)"/* "$(TOOLS)/bin/"
 
+# A program that uses a client library which is not ours: tests have it speak to us. Building that library takes a protoc,
+# which comes from PyPI where there is none; so it is no part of the workspace.
+OTHER_CLIENT := $(TOOLS)/bin/etcd-client-check
+PROTOC_WHEEL := 1.85.1
+other-client: packages $(OTHER_CLIENT)
+$(OTHER_CLIENT): $(wildcard server/tests/etcd_client/Cargo.* server/tests/etcd_client/src/*)
+	@export PROTOC="$$(command -v protoc)"; \
+	if [ -z "$$PROTOC" ]; then \
+	  export PROTOC="$(TOOLS)/protoc-$(PROTOC_WHEEL)/protoc"; \
+	  [ -x "$$PROTOC" ] || { \
+	    echo "fetching protoc (PyPI: grpcio-tools)"; \
+	    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$$(dirname "$$PROTOC")/lib" grpcio-tools==$(PROTOC_WHEEL) || exit 1; \
+	    printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 -m grpc_tools.protoc "$$@"\n' "$$(dirname "$$PROTOC")/lib" >"$$PROTOC"; \
+	    chmod +x "$$PROTOC"; }; \
+	fi; \
+	echo "building a program on the crate etcd-client (one to three minutes)"; \
+	cargo build --quiet --locked --manifest-path server/tests/etcd_client/Cargo.toml --target-dir "$(TOOLS)/etcd-client" || exit 1; \
+	mkdir -p "$(TOOLS)/bin" && cp "$(TOOLS)/etcd-client/debug/etcd-client-check" "$@.part" && mv "$@.part" "$@"
+
 build: setup
 	cargo build --release --locked -p holdfast-server
 
@@ -78,7 +97,7 @@ lint: setup
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
 
 # The memory engine alone first: it must build and pass without RocksDB.
-unit: setup etcd
+unit: setup etcd other-client
 	cargo test --locked -p holdfast-store --no-default-features
 	cargo check --locked -p holdfast-server --no-default-features --all-targets
 	cargo test --workspace --locked

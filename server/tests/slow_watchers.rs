@@ -69,7 +69,7 @@ async fn a_thousand_watchers_that_do_not_read_cost_little_and_lose_nothing() {
     }
     reading.await.unwrap();
     let more = resident(&node).saturating_sub(before);
-    println!("{} MiB more while a thousand watchers wait", more >> 20);
+    eprintln!("{} MiB more while a thousand watchers wait", more >> 20);
     assert!(more < BOUND, "{} MiB more", more >> 20);
     // All at once, because those of a connection share its window.
     let mut reading = tokio::task::JoinSet::new();

@@ -359,14 +359,14 @@ mod tests {
     fn short_events_are_joined_and_long_ones_stay_shared() {
         let short = Bytes::from(vec![1; 10]);
         let long = Bytes::from(vec![2; SHARED_BYTES]);
-        let room = Room::new(0, 0);
-        let payload = Payload::new(&[
+        let events = [
             short.clone(),
             short.clone(),
             long.clone(),
             long.clone(),
             short,
-        ]);
+        ];
+        let payload = Payload::new(&events, &Room::new(0, 0));
         let lengths: Vec<usize> = payload.parts().iter().map(Bytes::len).collect();
         assert_eq!(lengths, [20, SHARED_BYTES, SHARED_BYTES, 10]);
         assert_eq!(payload.parts()[1].as_ptr(), long.as_ptr());
@@ -379,6 +379,7 @@ mod tests {
         let events: Vec<Bytes> = (0..20)
             .map(|number| Bytes::from(vec![number; 100]))
             .collect();
+        let room = Room::new(0, 0);
         let whole = pieces(&events, false, 500, &room);
         assert_eq!(whole.len(), 1);
         let pieces = pieces(&events, true, 500, &room);

@@ -186,8 +186,8 @@ struct Run {
     sides: [Side; 2],
     kvs: [KvClient<Channel>; 2],
     ends: [End; 2],
-    /// Watchers that there are, with the revision that they begin with.
-    watchers: BTreeMap<i64, i64>,
+    /// Watchers that there are.
+    watchers: BTreeSet<i64>,
     /// Ids of watchers that a compaction has ended.
     compacted: BTreeSet<i64>,
     /// What was done on these streams, for who looks for a difference.
@@ -206,7 +206,7 @@ impl Run {
             sides,
             kvs,
             ends,
-            watchers: BTreeMap::new(),
+            watchers: BTreeSet::new(),
             compacted: BTreeSet::new(),
             done: Vec::new(),
             tally: Tally::new(),
@@ -253,30 +253,36 @@ impl Run {
             2..5 => self.generator.random.random_range(1..30),
             _ => 0,
         };
-        // See `docs/compatibility.md`.
-        if self.compacted.contains(&create.watch_id) {
+        if self.generator.compacted > 1 && self.generator.chance(4) {
+            create.start_revision = self.generator.compacted - 1;
+        }
+        // The id of one that a compaction ends is not taken again. See `docs/compatibility.md`.
+        let ends_at_once = (1..self.generator.compacted).contains(&create.start_revision);
+        if ends_at_once || self.compacted.contains(&create.watch_id) {
             create.watch_id = 0;
         }
         self.done.push(format!("{create:?}"));
-        let start = create.start_revision;
         let answer = self.confirm(RequestUnion::CreateRequest(create)).await;
         if answer.canceled {
             self.count("refused", 1);
         } else {
             self.count("created", 1);
-            self.watchers.insert(answer.watch_id, start);
+            self.watchers.insert(answer.watch_id);
+            if ends_at_once {
+                self.compacted.insert(answer.watch_id);
+            }
         }
     }
 
     async fn cancel(&mut self) {
         // What one is told that lags when it is cancelled, is up to the server.
         self.compare().await;
-        let ids: Vec<i64> = self.watchers.keys().copied().collect();
+        let ids: Vec<i64> = self.watchers.iter().copied().collect();
         let place = self.generator.random.random_range(0..ids.len() + 1);
         let watch_id = ids.get(place).copied().unwrap_or(999);
         self.done.push(format!("cancel {watch_id}"));
         let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
-        if self.watchers.remove(&watch_id).is_some() {
+        if self.watchers.remove(&watch_id) {
             self.confirm(cancel).await;
             self.count("canceled", 1);
         } else {

@@ -13,7 +13,7 @@ fn chosen() -> Option<PathBuf> {
     std::env::var_os("ETCD").map(PathBuf::from)
 }
 
-/// Where one of `etcd`, `etcdctl` and `etcdutl` is.
+/// Where one of `etcd`, `etcdctl` and `etcdutl` is, or the program on the other client library.
 pub(crate) fn tool(name: &str) -> PathBuf {
     if let ("etcd", Some(path)) = (name, chosen()) {
         return path;
@@ -23,7 +23,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     let path = PathBuf::from(cache).join("tools/bin").join(name);
     assert!(
         path.exists(),
-        "{} is missing: run `make etcd` once",
+        "{} is missing: run `make etcd other-client` once",
         path.display()
     );
     path

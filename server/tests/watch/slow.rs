@@ -173,6 +173,21 @@ fn watchers_beyond_the_memory_for_them_are_refused_until_others_go() {
 }
 
 #[test]
+fn there_are_only_so_many_streams() {
+    let world = World::new(Options {
+        streams: 2,
+        ..Options::default()
+    });
+    let first = Client::new(&world);
+    assert!(!world.hub.is_full());
+    let second = Client::new(&world);
+    assert!(world.hub.is_full());
+    drop(first);
+    assert!(!world.hub.is_full());
+    drop(second);
+}
+
+#[test]
 fn no_more_requests_are_read_than_the_hub_and_the_reader_can_take() {
     let mut world = World::new(Options {
         stream_bytes: 10 * ITEM,
