@@ -484,7 +484,7 @@ fn storage_panic_scan() {
 fn readindex_unique_per_attempt() {
     let mut pauses = 0;
     let mut terms = 0;
-    // The mutant `read-index-reused` falls by the first of these.
+    // The mutant `read-index-reused` falls by one of the first two.
     for seed in 0..8 {
         let plan = many_nodes::Plan {
             seed,

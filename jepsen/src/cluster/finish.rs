@@ -1,5 +1,6 @@
 //! After the last request: what each member holds when it is left in peace.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,8 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::convergence;
 use super::fault::Nemesis;
+use super::history::Outcome;
+use super::model::Op;
 use super::node::name;
 use super::world::World;
 
@@ -27,6 +31,7 @@ async fn conclude(nemesis: &mut Nemesis, world: &World) -> anyhow::Result<()> {
     if let Some(damage) = recovery.damage {
         anyhow::bail!(damage);
     }
+    end_leases(world).await;
     let quiet = world.now();
     let until = Instant::now() + Duration::from_secs(10);
     // A request without an answer may still take effect for a while.
@@ -63,6 +68,28 @@ async fn conclude(nemesis: &mut Nemesis, world: &World) -> anyhow::Result<()> {
     history.ending.hashes = hashes;
     history.logs = logs;
     Ok(())
+}
+
+/// Ends the leases that may be left, since they would change something while all is read.
+async fn end_leases(world: &World) {
+    let granted: BTreeSet<i64> = {
+        let history = world.history.lock();
+        let granted = history
+            .operations
+            .iter()
+            .filter_map(|asked| match asked.op {
+                Op::Grant { lease, .. } if asked.outcome != Outcome::Definite => Some(lease),
+                _ => None,
+            });
+        granted.collect()
+    };
+    let node = world.members().first().copied().unwrap_or(0);
+    let mut connection = Connection::new(world.endpoints[node].clone(), world.timeout);
+    for lease in granted {
+        let process = world.new_process();
+        let op = Op::Revoke { lease };
+        world.ask(&mut connection, process, node, op).await;
+    }
 }
 
 /// Watchers who stay get so long to be told everything; whether they were is the checker's to say.

@@ -21,9 +21,9 @@ pub(crate) struct Watcher {
     /// Whether somebody goes on with its work until the end of the run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) stays: bool,
-    /// Whether its client asked for its end.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) is_cancelled: bool,
+    /// When its client asked for its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cancelled: Option<u64>,
 }
 
 /// What a response is.

@@ -135,7 +135,7 @@ impl Stream {
             asked: asked.clone(),
             resumes,
             stays,
-            is_cancelled: false,
+            cancelled: None,
         });
         self.asked.push_back(Living {
             number,
@@ -151,7 +151,8 @@ impl Stream {
         let Some((&watch_id, living)) = self.living.iter().nth(nth) else {
             return Ok(());
         };
-        self.world.history.lock().watch.watchers[living.number].is_cancelled = true;
+        let now = self.world.now();
+        self.world.history.lock().watch.watchers[living.number].cancelled = Some(now);
         let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
         Ok(self.requests.try_send(request(cancel))?)
     }

@@ -137,7 +137,7 @@ fn recorder(record: &mut Record, node: usize, log: &[Change], time: u64) {
         asked: Asked::everything(1),
         resumes: None,
         stays: true,
-        is_cancelled: false,
+        cancelled: None,
     }));
     record.add(stream, watcher, time, 1, Said::Created, Vec::new());
     for changes in log.chunk_by(|a, b| a.revision == b.revision) {

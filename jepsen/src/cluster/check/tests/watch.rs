@@ -47,7 +47,7 @@ fn told(mut history: History, asked: Asked, responses: Vec<Response>) -> History
         asked,
         resumes: None,
         stays: false,
-        is_cancelled: false,
+        cancelled: None,
     }));
     for (revision, said, events) in responses {
         record.add(stream, watcher, time, revision, said, events);
@@ -202,6 +202,7 @@ fn progress_ahead_of_an_event_breaks_bookmarkable() {
     let scene = scene();
     let mut responses = right(&scene, &all());
     responses.truncate(3);
+    responses[0].0 = 1;
     let mut history = told(scene.end(), all(), responses);
     let stream = history.watch.watchers[3].stream;
     let time = history.ending.quiet;
@@ -322,6 +323,35 @@ fn a_wrong_previous_value_breaks_prev_kv() {
 }
 
 #[test]
+fn a_previous_value_may_be_missing_for_one_whose_end_was_asked_for() {
+    let scene = scene();
+    let mut responses = right(&scene, &all());
+    event(&mut responses, 2).previous = None;
+    let mut history = told(scene.end(), all(), responses);
+    history.watch.watchers[3].cancelled = Some(0);
+    assert_broken(&history, &[]);
+}
+
+#[test]
+fn progress_from_before_a_watcher_was_made_is_not_about_it() {
+    let scene = scene();
+    let future = Asked { start: 8, ..all() };
+    let responses = right(&scene, &future);
+    let mut history = told(scene.end(), future, responses[..1].to_vec());
+    let stream = history.watch.watchers[3].stream;
+    let time = history.ending.quiet;
+    // Made when the store was at revision 8, as its confirmation says.
+    history
+        .watch
+        .add(stream, None, time, 7, Said::Empty, Vec::new());
+    assert_broken(&history, &[]);
+    history
+        .watch
+        .add(stream, None, time, 8, Said::Empty, Vec::new());
+    assert_broken(&history, &["watch-bookmarkable"]);
+}
+
+#[test]
 fn a_previous_value_may_be_missing_when_it_may_be_compacted() {
     let mut scene = scene();
     let op = Op::Compact { revision: 3 };
@@ -391,7 +421,7 @@ fn an_end_for_no_reason_or_with_a_wrong_revision_breaks_cancelled() {
     assert_broken(&cancelled(4, 5), &["watch-cancelled"]);
     let mut history = cancelled(2, 0);
     assert_broken(&history, &["watch-cancelled"]);
-    history.watch.watchers[3].is_cancelled = true;
+    history.watch.watchers[3].cancelled = Some(0);
     assert_broken(&history, &[]);
     assert_rules(
         all(),

@@ -56,8 +56,11 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
                 );
                 findings.add("watch-empty", text);
             }
+            // Confirmations may overtake it: what is older than a watcher is not about that one.
             for &number in on_stream.iter() {
-                walks[number].progress(&scene, delivery);
+                if walks[number].created <= delivery.revision {
+                    walks[number].progress(&scene, delivery);
+                }
             }
             continue;
         };
@@ -112,6 +115,8 @@ impl Scene<'_> {
 /// One watcher, followed through all that it was told.
 struct Walk<'a> {
     watcher: &'a Watcher,
+    /// The store's revision when it was made.
+    created: i64,
     /// The first revision that it must be told of, once that is known.
     start: Option<i64>,
     /// The next change that it must be told of.
@@ -132,6 +137,7 @@ impl<'a> Walk<'a> {
     fn new(watcher: &'a Watcher) -> Walk<'a> {
         Walk {
             watcher,
+            created: 0,
             start: None,
             next: None,
             last: 0,
@@ -164,6 +170,7 @@ impl<'a> Walk<'a> {
                     0 => delivery.revision + 1,
                     start => start,
                 };
+                self.created = delivery.revision;
                 self.start = Some(start);
                 self.next = scene.reference.next(asked, scene.reference.from(start));
             }
@@ -279,7 +286,12 @@ impl<'a> Walk<'a> {
             Previous::Right => asked.previous,
             Previous::Wrong => false,
             Previous::Nothing => {
-                !asked.previous || !judged.had_previous || scene.may_lack(revision, delivery.time)
+                // etcd forgets what a watcher wants as soon as its end is asked for, and sends what is on its way.
+                let is_ending = self.watcher.cancelled.is_some_and(|at| at <= delivery.time);
+                !asked.previous
+                    || !judged.had_previous
+                    || is_ending
+                    || scene.may_lack(revision, delivery.time)
             }
         };
         if !is_previous_right {
@@ -351,7 +363,7 @@ impl<'a> Walk<'a> {
 
     fn cancelled(&mut self, scene: &Scene<'_>, delivery: &Delivery, compacted: i64) {
         if compacted == 0 {
-            if !self.watcher.is_cancelled {
+            if self.watcher.cancelled.is_none() {
                 self.find("watch-cancelled", delivery, || {
                     "ended without having been asked to, and without a reason".to_owned()
                 });
