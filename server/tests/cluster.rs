@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 
 use client::{Client, ListOptions};
 use node::{Node, Signal};
-use proto::etcd::etcdserverpb::{HashKvRequest, StatusResponse};
+use proto::etcd::etcdserverpb::kv_client::KvClient;
+use proto::etcd::etcdserverpb::lease_client::LeaseClient;
+use proto::etcd::etcdserverpb::{
+    HashKvRequest, LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, StatusResponse,
+};
 use proto::peer::ReadIndexRequest;
 use proto::peer::peer_client::PeerClient;
 use tempfile::TempDir;
@@ -577,4 +581,107 @@ async fn a_peer_that_is_not_known_is_refused_and_logged_once() {
     node.wait_for_log("refused a peer");
     assert_eq!(node.logged("refused a peer").len(), 1);
     assert_eq!(node.logged("not known as a member here").len(), 1);
+}
+
+/// A lease, a key that goes with it, and a member to ask.
+struct Leased {
+    id: i64,
+    ttl: Duration,
+}
+
+impl Leased {
+    const KEY: &str = "leased";
+
+    async fn grant(cluster: &mut Cluster, place: usize, ttl: i64) -> Self {
+        let client = cluster.client(place).await;
+        let mut leases = LeaseClient::new(client.channel());
+        let request = LeaseGrantRequest { ttl, id: 0 };
+        let id = leases.lease_grant(request).await.unwrap().into_inner().id;
+        let put = PutRequest {
+            key: Self::KEY.into(),
+            lease: id,
+            ..PutRequest::default()
+        };
+        KvClient::new(client.channel()).put(put).await.unwrap();
+        let ttl = Duration::from_secs(ttl.unsigned_abs());
+        Self { id, ttl }
+    }
+
+    /// Keeps it alive through a member, also while leadership is in motion. Answers until when it lives at least.
+    async fn keep(&self, cluster: &mut Cluster, place: usize) -> Instant {
+        let deadline = Instant::now() + PATIENCE;
+        let client = cluster.client(place).await;
+        let mut leases = LeaseClient::new(client.channel());
+        loop {
+            let asked = Instant::now();
+            let request = futures_util::stream::iter([LeaseKeepAliveRequest { id: self.id }]);
+            let error = match leases.lease_keep_alive(request).await {
+                Ok(answers) => match answers.into_inner().message().await {
+                    Ok(answer) => {
+                        assert_eq!(answer.unwrap().ttl.unsigned_abs(), self.ttl.as_secs());
+                        return asked + self.ttl;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            assert!(Instant::now() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn lives(cluster: &mut Cluster, place: usize) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let client = cluster.client(place).await;
+        loop {
+            match client.get(Self::KEY).await {
+                Ok(found) => return found.is_some(),
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_alive_through_any_member_and_outlives_its_leader_but_not_its_time() {
+    let mut cluster = Cluster::start_with("700");
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % NAMES.len();
+    let lease = Leased::grant(&mut cluster, follower, 3).await;
+    let mut until = Instant::now();
+    for round in 0..14 {
+        until = lease.keep(&mut cluster, follower).await;
+        if round == 6 {
+            cluster.nodes[leader].take().unwrap().kill();
+        }
+        assert!(Leased::lives(&mut cluster, follower).await);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let deadline = until + PATIENCE;
+    while Leased::lives(&mut cluster, follower).await {
+        assert!(Instant::now() < deadline, "it does not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(Instant::now() >= until, "it ended early");
+}
+
+#[tokio::test]
+async fn a_leader_that_was_paused_ends_no_lease_that_another_one_keeps_alive() {
+    let mut cluster = Cluster::start_with("700");
+    let leader = cluster.leader().await;
+    let other = (leader + 1) % NAMES.len();
+    let lease = Leased::grant(&mut cluster, leader, 3).await;
+    cluster.node(leader).signal(Signal::STOP);
+    // By the clock of the paused one it is long over then.
+    for round in 0..20 {
+        lease.keep(&mut cluster, other).await;
+        if round == 14 {
+            cluster.node(leader).signal(Signal::CONT);
+        }
+        assert!(Leased::lives(&mut cluster, other).await);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    cluster.agree().await;
+    assert!(Leased::lives(&mut cluster, leader).await);
 }

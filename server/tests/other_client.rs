@@ -35,11 +35,26 @@ fn etcd_client_watches() {
     works_with_holdfast("watch");
 }
 
+#[test]
+fn etcd_client_holds_leases() {
+    works_with_holdfast("lease");
+}
+
+#[test]
+fn etcd_client_locks() {
+    works_with_holdfast("lock");
+}
+
+#[test]
+fn etcd_client_elects() {
+    works_with_holdfast("election");
+}
+
 /// What is expected of Holdfast is what etcd does.
 #[test]
 fn etcd_client_finds_the_same_with_etcd() {
     let etcd = Etcd::start();
-    for work in ["kv", "watch"] {
+    for work in ["kv", "watch", "lease", "lock", "election"] {
         works(&etcd.endpoint, work);
     }
 }

@@ -3,6 +3,7 @@
 //! `etcd-client-check <endpoint> <work>` ends with 0 if everything was as it should be, and else says what was not.
 
 mod kv;
+mod lease;
 mod watch;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,9 @@ async fn main() -> Result<()> {
     match &*work {
         "kv" => kv::work(client).await,
         "watch" => watch::work(client).await,
+        "lease" => lease::leases(client).await,
+        "lock" => lease::locks(client).await,
+        "election" => lease::elections(client).await,
         other => bail!("{other} is no work"),
     }
 }
