@@ -111,6 +111,15 @@ pub struct Metrics {
     /// Those operations that took no place in the log; a part of the figures above once they are scraped.
     pub reads: Mutex<Operations>,
 
+    /// Leases granted.
+    pub leases_granted: IntCounter,
+    /// Leases that ended, for whatever reason.
+    pub leases_revoked: IntCounter,
+    /// Leases kept alive by this member while it led.
+    pub leases_renewed: IntCounter,
+    /// Leases that this member found to be over while it led.
+    pub leases_expired: IntCounter,
+
     /// Open watch streams.
     pub watch_streams: IntGauge,
     /// Watchers of all streams.
@@ -305,6 +314,22 @@ impl Metrics {
                 "Transactions of more than one operation carried out by this member.",
             ),
             reads: Mutex::default(),
+            leases_granted: new.counter(
+                "etcd_debugging_lease_granted_total",
+                "Leases granted since this member started.",
+            ),
+            leases_revoked: new.counter(
+                "etcd_debugging_lease_revoked_total",
+                "Leases that ended since this member started, revoked or because their time was up.",
+            ),
+            leases_renewed: new.counter(
+                "etcd_debugging_lease_renewed_total",
+                "Leases kept alive by this member while it led.",
+            ),
+            leases_expired: new.counter(
+                "etcd_debugging_server_lease_expired_total",
+                "Leases that this member found to be over while it led.",
+            ),
             watch_streams: new.gauge(
                 "etcd_debugging_mvcc_watch_stream_total",
                 "Open watch streams.",

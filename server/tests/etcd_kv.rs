@@ -9,7 +9,7 @@ use proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUni
 use proto::etcd::etcdserverpb::request_op::Request;
 use proto::etcd::etcdserverpb::response_op::Response;
 use proto::etcd::etcdserverpb::{
-    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest,
+    AlarmRequest, AuthStatusRequest, CompactionRequest, Compare, DeleteRangeRequest,
     MemberListRequest, PutRequest, RangeRequest, RangeStreamResponse, RequestOp, StatusRequest,
     TxnRequest,
 };
@@ -513,11 +513,11 @@ async fn a_health_watch_tells_that_the_server_stops() {
 #[tokio::test]
 async fn what_is_not_built_says_so() {
     let (_folder, _node, client) = start().await;
-    let mut leases = proto::etcd::etcdserverpb::lease_client::LeaseClient::new(client.channel());
+    let mut auth = proto::etcd::etcdserverpb::auth_client::AuthClient::new(client.channel());
     assert_status(
-        leases.lease_grant(LeaseGrantRequest::default()).await,
+        auth.auth_status(AuthStatusRequest::default()).await,
         Code::Unimplemented,
-        "holdfast: LeaseGrant is not built yet",
+        "holdfast: AuthStatus is not built yet",
     );
 }
 

@@ -329,10 +329,10 @@ async fn bad_calls_are_refused_with_code_and_text_and_the_connection_lives_on() 
             "malformed method name: \"/nothing\"",
         ),
         (
-            "/etcdserverpb.Lease/LeaseGrant",
+            "/etcdserverpb.Auth/AuthStatus",
             framed(&put("a")),
             "12",
-            "holdfast: LeaseGrant is not built yet",
+            "holdfast: AuthStatus is not built yet",
         ),
     ];
     for (path, body, code, text) in table {
@@ -525,10 +525,10 @@ async fn every_call_is_counted_when_it_begins_and_when_it_ends() {
     drop(health);
     until(of_health, "Canceled").await;
 
-    let unbuilt = connection.call("/etcdserverpb.Lease/LeaseGrant", &[], Body::whole(vec![]));
+    let unbuilt = connection.call("/etcdserverpb.Auth/AuthStatus", &[], Body::whole(vec![]));
     answer(unbuilt.await.unwrap()).await;
-    assert_eq!(count("started", "LeaseGrant", ""), 1);
-    assert_eq!(count("handled", "LeaseGrant", "Unimplemented"), 1);
+    assert_eq!(count("started", "AuthStatus", ""), 1);
+    assert_eq!(count("handled", "AuthStatus", "Unimplemented"), 1);
 }
 
 #[tokio::test]

@@ -139,6 +139,16 @@ fn a_lease_ends_when_its_time_is_up_and_takes_its_keys_along() {
     assert_eq!(left(endpoint, 7), -1);
     assert_eq!(kept_alive(endpoint, 7), "0");
     assert_eq!(kept_alive(endpoint, 8), "1000");
+    let metrics = http::get(endpoint, "/metrics").body;
+    for (name, count) in [
+        ("etcd_debugging_lease_granted_total", 2),
+        ("etcd_debugging_lease_revoked_total", 1),
+        ("etcd_debugging_lease_renewed_total", 1),
+        ("etcd_debugging_server_lease_expired_total", 1),
+    ] {
+        let line = format!("\n{name} {count}\n");
+        assert!(metrics.contains(&line), "{line} is not in {metrics}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
+use store::leases::LeaseChange;
 use store::snapshot::Received;
 use store::{Entry, Machine, SnapshotName, StateEngine, StoreError};
 use tokio::sync::oneshot;
@@ -131,6 +132,13 @@ impl ApplyWorker {
         if !outcome.leases.is_empty() {
             let now = self.core.clock.now();
             self.core.lessor.changed(&outcome.leases, now);
+            for change in &outcome.leases {
+                match change {
+                    LeaseChange::Granted { .. } => self.core.metrics.leases_granted.inc(),
+                    LeaseChange::Ended { .. } => self.core.metrics.leases_revoked.inc(),
+                    LeaseChange::Noted { .. } => {}
+                }
+            }
         }
         self.core
             .set_applied(self.machine.applied(), self.machine.membership());

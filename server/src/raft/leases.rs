@@ -228,6 +228,10 @@ async fn renew_here(core: &Core, ids: &[i64]) -> Outcome {
     if core.lessor.term() != Some(term) {
         return Err(CallError::LeaderChanged);
     }
+    let renewed = renewals
+        .iter()
+        .filter(|one| matches!(one, Renewal::Renewed { .. }));
+    core.metrics.leases_renewed.inc_by(renewed.count() as u64);
     renewals
         .iter()
         .map(|renewal| match *renewal {
@@ -351,6 +355,7 @@ pub(super) async fn look_after<R: AsyncRuntime>(core: Arc<Core>) {
                 .submit(command(&core, op), now, COMMAND, None)
         };
         if let Some((term, over)) = core.lessor.over(now, ENDED_AT_ONCE) {
+            core.metrics.leases_expired.inc_by(over.len() as u64);
             for id in over {
                 // Nobody waits: what has no effect is told again.
                 drop(submit(Op::LeaseExpiry(LeaseExpiry { id, term })));
