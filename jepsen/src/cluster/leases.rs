@@ -133,7 +133,7 @@ impl Leases {
             }
             (Op::Revoke { lease }, _) if operation.outcome != Outcome::Definite => pool.end(*lease),
             (Op::KeepAlive { lease }, Some(Body::KeepAlive { ttl: 0 }))
-            | (Op::TimeToLive { lease }, Some(Body::TimeToLive { ttl: -1, .. })) => {
+            | (Op::TimeToLive { lease }, Some(Body::TimeToLive { granted: 0, .. })) => {
                 pool.end(*lease);
             }
             _ => {}

@@ -123,7 +123,7 @@ pub(crate) enum Body {
     KeepAlive {
         ttl: i64,
     },
-    /// Seconds that are left, -1 if there is no such lease; seconds that were granted; keys in order.
+    /// Seconds that are left; seconds that were granted, 0 if there is no such lease; keys in order.
     TimeToLive {
         ttl: i64,
         granted: i64,

@@ -27,6 +27,12 @@ const SECOND: u64 = 1_000_000_000;
 const SLACK: u64 = 5 * SECOND;
 /// What etcd says of a lease that does not exist.
 const NOT_FOUND: &str = "NotFound: etcdserver: requested lease not found";
+/// Refusals that are not about the lease.
+const UNJUDGED: [&str; 3] = [
+    "no connection",
+    "Unavailable",
+    "Unknown: etcdserver: too many requests",
+];
 
 /// What was told of one lease.
 #[derive(Debug, Default)]
@@ -84,7 +90,8 @@ fn lease_of(op: &Op) -> Option<i64> {
 fn says_lives(operation: &Operation) -> Option<bool> {
     match (&operation.body, operation.outcome) {
         (Some(Body::KeepAlive { ttl }), _) => Some(*ttl > 0),
-        (Some(Body::TimeToLive { ttl, .. }), _) => Some(*ttl >= 0),
+        // One that is overdue and not yet ended has less than nothing left, and was granted something.
+        (Some(Body::TimeToLive { granted, .. }), _) => Some(*granted > 0),
         (Some(Body::Put { .. }), _) => Some(true),
         (_, Outcome::Definite) if is_not_found(operation) => Some(false),
         _ => None,
@@ -130,7 +137,7 @@ impl Lease<'_> {
                 self.ttl = self.ttl.max(nanoseconds(told.unwrap_or(asked)));
             }
             if let Op::Revoke { .. } = operation.op
-                && !(operation.outcome == Outcome::Definite && !is_not_found(operation))
+                && (operation.outcome != Outcome::Definite || is_not_found(operation))
             {
                 let first = self.revoked.unwrap_or(u64::MAX);
                 self.revoked = Some(first.min(operation.invoke));
@@ -235,14 +242,10 @@ impl Lease<'_> {
             if operation.outcome == Outcome::Definite
                 && matches!(operation.op, Op::Put { .. })
                 && self.grant.is_none()
-                && !operation
-                    .error
-                    .as_deref()
-                    .unwrap_or_default()
-                    .contains("://")
+                && let Some(error) = &operation.error
+                && UNJUDGED.iter().all(|other| !error.starts_with(other))
             {
                 let what = describe(operation);
-                let error = operation.error.as_deref().unwrap_or_default();
                 let text =
                     format!("a lease that does not exist was refused with `{error}`: {what}");
                 findings.add("lease-unknown", text);
@@ -301,7 +304,10 @@ fn check_keys(
         }
         return;
     }
-    let Some(Body::TimeToLive { ttl: 0.., keys, .. }) = &operation.body else {
+    let Some(Body::TimeToLive {
+        granted: 1.., keys, ..
+    }) = &operation.body
+    else {
         return;
     };
     let keys: BTreeSet<&str> = keys.iter().map(String::as_str).collect();

@@ -67,7 +67,7 @@ type Call =
 /// Some servers send nothing, not even headers, before the first watcher is there: so a call is waited for like a response.
 enum Answers {
     Called(Call),
-    Coming(Streaming<WatchResponse>),
+    Coming(Box<Streaming<WatchResponse>>),
 }
 
 pub(super) struct Stream {
@@ -167,7 +167,7 @@ impl Stream {
     pub(super) async fn next(&mut self) -> anyhow::Result<()> {
         if let Answers::Called(call) = &mut self.answers {
             let answers = call.await?.into_inner();
-            self.answers = Answers::Coming(answers);
+            self.answers = Answers::Coming(Box::new(answers));
         }
         let Answers::Coming(answers) = &mut self.answers else {
             bail!("a call that was answered is one that is coming");

@@ -336,14 +336,16 @@ fn a_previous_value_may_be_missing_for_one_whose_end_was_asked_for() {
 fn progress_from_before_a_watcher_was_made_is_not_about_it() {
     let scene = scene();
     let future = Asked { start: 8, ..all() };
-    let responses = right(&scene, &future);
-    let mut history = told(scene.end(), future, responses[..1].to_vec());
+    let mut responses = right(&scene, &future);
+    // Made when the store was at revision 6, as its confirmation says.
+    responses[0].0 = 6;
+    responses.truncate(1);
+    let mut history = told(scene.end(), future, responses);
     let stream = history.watch.watchers[3].stream;
     let time = history.ending.quiet;
-    // Made when the store was at revision 8, as its confirmation says.
     history
         .watch
-        .add(stream, None, time, 7, Said::Empty, Vec::new());
+        .add(stream, None, time, 6, Said::Empty, Vec::new());
     assert_broken(&history, &[]);
     history
         .watch

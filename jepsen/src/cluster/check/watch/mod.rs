@@ -56,9 +56,9 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
                 );
                 findings.add("watch-empty", text);
             }
-            // Confirmations may overtake it: what is older than a watcher is not about that one.
+            // Confirmations may overtake it: what is no newer than a watcher may be from before it.
             for &number in on_stream.iter() {
-                if walks[number].created <= delivery.revision {
+                if walks[number].created < delivery.revision {
                     walks[number].progress(&scene, delivery);
                 }
             }
