@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Cluster {
     nodes: Vec<Node>,
     clients: Vec<Client>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Cluster {
@@ -52,7 +52,7 @@ impl Cluster {
         Self {
             nodes,
             clients,
-            _folder: folder,
+            folder: folder,
         }
     }
 
@@ -204,6 +204,14 @@ async fn a_watch_on_a_member_that_takes_over_a_snapshot_sees_everything_once() {
         if round % 10 == 0 {
             cluster.put(leader, "small", round.to_string()).await;
         }
+    }
+    // What is on its way to it is kept until the leader has given it up.
+    let first = cluster.folder.path().join(NAMES[leader]);
+    let first = first.join("member/wal/0000000001.wal");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while first.exists() {
+        assert!(Instant::now() < deadline, "the log keeps everything");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     cluster.nodes[away].signal(Signal::CONT);
     for round in 700..720 {
