@@ -38,7 +38,14 @@ pub(crate) enum Renewal {
 pub(crate) struct Lessor {
     /// How much longer all leases of a new leader live.
     grace: Duration,
-    leading: Mutex<Option<Leading>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    leading: Option<Leading>,
+    /// The term in which this member kept deadlines last, and what was ending then.
+    left: (u64, Vec<i64>),
 }
 
 struct Leading {
@@ -84,41 +91,59 @@ impl Lessor {
     pub(crate) fn new(grace: Duration) -> Self {
         Self {
             grace,
-            leading: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
     /// Begins to keep deadlines when this member leads in a term and has applied an entry of it, and with that all that
     /// leaders before it have decided; ends when it does not lead any more.
     pub(crate) fn follow(&self, leads_in: Option<u64>, leases: &Leases, now: Duration) {
-        let mut leading = self.leading.lock();
-        if leading.as_ref().map(|leading| leading.term) == leads_in {
+        let mut state = self.state.lock();
+        if state.leading.as_ref().map(|leading| leading.term) == leads_in {
             return;
         }
-        *leading = leads_in.map(|term| {
-            let all = leases.all();
-            let mut new = Leading {
-                term,
-                held: HashMap::with_capacity(all.len()),
-                due: BinaryHeap::with_capacity(all.len()),
-                checkpoints: BinaryHeap::new(),
-            };
-            for (id, term) in all {
-                new.hold(id, term, now + seconds(term.left()) + self.grace, now);
+        if let Some(old) = state.leading.take() {
+            let ending = old.held.into_iter().filter(|(_, held)| held.is_ending);
+            state.left = (old.term, ending.map(|(id, _)| id).collect());
+        }
+        let Some(term) = leads_in else {
+            return;
+        };
+        let all = leases.all();
+        let mut new = Leading {
+            term,
+            held: HashMap::with_capacity(all.len()),
+            due: BinaryHeap::with_capacity(all.len()),
+            checkpoints: BinaryHeap::new(),
+        };
+        for (id, term) in all {
+            new.hold(id, term, now + seconds(term.left()) + self.grace, now);
+        }
+        let (before, ending) = std::mem::take(&mut state.left);
+        // Of the same term, what was told may be applied yet.
+        for id in ending.into_iter().filter(|_| before == term) {
+            if let Some(held) = new.held.get_mut(&id) {
+                held.is_ending = true;
+                held.deadline = now;
+                new.due.push(Reverse((now, id)));
             }
-            new
-        });
+        }
+        state.leading = Some(new);
     }
 
     /// The term in which this member keeps deadlines.
     pub(crate) fn term(&self) -> Option<u64> {
-        self.leading.lock().as_ref().map(|leading| leading.term)
+        self.state
+            .lock()
+            .leading
+            .as_ref()
+            .map(|leading| leading.term)
     }
 
     /// Hears what was applied.
     pub(crate) fn changed(&self, changes: &[LeaseChange], now: Duration) {
-        let mut leading = self.leading.lock();
-        let Some(leading) = &mut *leading else {
+        let mut state = self.state.lock();
+        let Some(leading) = &mut state.leading else {
             return;
         };
         for change in changes {
@@ -146,8 +171,8 @@ impl Lessor {
 
     /// Gives a lease all its time again.
     pub(crate) fn renew(&self, id: i64, now: Duration) -> Renewal {
-        let mut leading = self.leading.lock();
-        let Some(leading) = &mut *leading else {
+        let mut state = self.state.lock();
+        let Some(leading) = &mut state.leading else {
             return Renewal::NotLeading;
         };
         match leading.held.get_mut(&id) {
@@ -165,25 +190,25 @@ impl Lessor {
 
     /// What is left of a lease; none if nothing is known of it.
     pub(crate) fn left(&self, id: i64, now: Duration) -> Option<Duration> {
-        let leading = self.leading.lock();
-        let held = leading.as_ref()?.held.get(&id)?;
+        let state = self.state.lock();
+        let held = state.leading.as_ref()?.held.get(&id)?;
         Some(held.deadline.saturating_sub(now))
     }
 
     /// The ids of leases, soonest over first; none if this member keeps no deadlines.
     pub(crate) fn by_deadline(&self) -> Option<Vec<i64>> {
-        let leading = self.leading.lock();
-        let held = leading.as_ref()?.held.iter();
+        let state = self.state.lock();
+        let held = state.leading.as_ref()?.held.iter();
         let mut all: Vec<_> = held.map(|(&id, held)| (held.deadline, id)).collect();
-        drop(leading);
+        drop(state);
         all.sort_unstable();
         Some(all.into_iter().map(|(_, id)| id).collect())
     }
 
     /// Leases that are over now, at most so many, and the term to say so in. They are ending from now on.
     pub(crate) fn over(&self, now: Duration, limit: usize) -> Option<(u64, Vec<i64>)> {
-        let mut leading = self.leading.lock();
-        let leading = leading.as_mut()?;
+        let mut state = self.state.lock();
+        let leading = state.leading.as_mut()?;
         let mut over = Vec::new();
         while over.len() < limit
             && let Some(&Reverse((at, id))) = leading.due.peek()
@@ -211,8 +236,8 @@ impl Lessor {
         now: Duration,
         limit: usize,
     ) -> Option<(u64, Vec<(i64, i64)>)> {
-        let mut leading = self.leading.lock();
-        let leading = leading.as_mut()?;
+        let mut state = self.state.lock();
+        let leading = state.leading.as_mut()?;
         let mut noted = Vec::new();
         while noted.len() < limit
             && let Some(&Reverse((at, id))) = leading.checkpoints.peek()
@@ -239,6 +264,15 @@ impl Lessor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prost::Message as _;
+    use proto::command::command::Op;
+    use proto::command::{Batch, Command};
+    use proto::etcd::etcdserverpb::LeaseGrantRequest;
+    use store::engine::memory::MemoryEngine;
+    use store::{BATCH_FORMAT, Entry, FEATURE_LEVEL, LogId, Machine, Options, Payload};
+
     use super::*;
 
     const fn at(seconds: u64) -> Duration {
@@ -256,6 +290,28 @@ mod tests {
         let changes: Vec<_> = leases.iter().map(|&(id, ttl)| granted(id, ttl)).collect();
         lessor.changed(&changes, at(0));
         lessor
+    }
+
+    /// Leases of a store.
+    fn leased(leases: &[(i64, i64)]) -> Leases {
+        let grants = leases.iter().map(|&(id, ttl)| Command {
+            op: Some(Op::LeaseGrant(LeaseGrantRequest { ttl, id })),
+            ..Command::default()
+        });
+        let batch = Batch {
+            format: BATCH_FORMAT,
+            feature_level: FEATURE_LEVEL,
+            commands: grants.collect(),
+            ..Batch::default()
+        };
+        let entry = Entry {
+            id: LogId { term: 1, index: 1 },
+            payload: Payload::Commands(batch.encode_to_vec().into()),
+        };
+        let engine = Arc::new(MemoryEngine::new());
+        let mut machine = Machine::open(engine, Options::default()).unwrap();
+        machine.apply(&[entry]).unwrap();
+        machine.reader().leases().clone()
     }
 
     fn renewed(ttl: i64) -> Renewal {
@@ -299,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn who_leads_on_in_the_same_term_does_not_forget_what_is_ending() {
+        let lessor = leading(&[]);
+        let leases = leased(&[(1, 10), (2, 10)]);
+        lessor.follow(None, &leases, at(0));
+        lessor.follow(Some(7), &leases, at(0));
+        lessor.renew(2, at(5));
+        assert_eq!(over(&lessor, 11), [1]);
+        lessor.follow(None, &leases, at(11));
+        lessor.follow(Some(7), &leases, at(12));
+        assert_eq!(lessor.renew(1, at(12)), Renewal::Ending);
+        assert_eq!(lessor.renew(2, at(12)), renewed(10));
+        lessor.follow(Some(8), &leases, at(13));
+        assert_eq!(lessor.renew(1, at(13)), renewed(10), "void in another term");
+    }
+
+    #[test]
     fn at_most_so_many_end_at_a_time() {
         let leases: Vec<_> = (1..=10).map(|id| (id, 5)).collect();
         let lessor = leading(&leases);
@@ -337,8 +409,8 @@ mod tests {
             lessor.changed(&[granted(id, 1_000)], at(0));
             lessor.changed(&[LeaseChange::Ended { id }], at(0));
         }
-        let leading = lessor.leading.lock();
-        let leading = leading.as_ref().unwrap();
+        let state = lessor.state.lock();
+        let leading = state.leading.as_ref().unwrap();
         assert!(leading.due.len() <= 1025 && leading.checkpoints.len() <= 1025);
     }
 }

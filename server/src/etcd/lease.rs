@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
@@ -211,6 +211,7 @@ async fn round(
     ids: Vec<i64>,
 ) -> Result<Vec<LeaseKeepAliveResponse>, Status> {
     let call = Call::new(timeout);
+    let until = Instant::now() + timeout;
     // As of before: the lease was alive then.
     let header: ResponseHeader = node.header(node.reader().view().revision);
     let mut ttls = vec![None; ids.len()];
@@ -226,6 +227,10 @@ async fn round(
         open.retain(|&place| ttls[place].is_none());
         asked = open.iter().map(|&place| ids[place]).collect();
         if !open.is_empty() {
+            if Instant::now() >= until {
+                // Its end does not get through the log, and as long as it may, nobody can say that it lives.
+                return Err(error::TIMEOUT);
+            }
             tokio::time::sleep(AGAIN).await;
         }
     }

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Frame;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -17,8 +17,9 @@ use proto::etcd::etcdserverpb::watch_create_request::FilterType;
 use proto::etcd::etcdserverpb::watch_request::RequestUnion;
 use proto::etcd::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 
-use super::codec::{self, PREFIX};
+use super::codec;
 use super::error::{self, Status};
+use super::messages::Messages;
 use crate::metrics::GrpcMethod;
 use crate::watch::{Create, End, Events, Hub, Identity, Item, KeyRange, NoticeKind, Stream, Taken};
 
@@ -33,9 +34,8 @@ const FRAGMENT: [u8; 2] = [0x38, 0x01];
 
 /// One stream: the request body that it reads and the response body that it is.
 pub struct Call<B> {
-    /// None once the client has said all it will say. Its watchers live on.
-    inbound: Option<B>,
-    unread: BytesMut,
+    /// Its watchers live on when there are no more.
+    requests: Messages<B>,
     stream: Stream,
     /// Taken from the stream's queue; the first may be half written.
     items: VecDeque<Item>,
@@ -55,10 +55,11 @@ where
 {
     /// Opens a stream of the hub for a request body. `method` counts messages, not the call.
     pub fn new(inbound: B, hub: &Hub, method: GrpcMethod) -> Self {
+        let stream = hub.open();
+        let limit = stream.options().message_bytes;
         Self {
-            inbound: Some(inbound),
-            unread: BytesMut::new(),
-            stream: hub.open(),
+            requests: Messages::new(inbound, limit, method.clone()),
+            stream,
             items: VecDeque::new(),
             done: 0,
             shared: VecDeque::new(),
@@ -71,55 +72,17 @@ where
     /// Reads requests for as long as there are any and the hub keeps up.
     fn read(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
         while self.stream.takes_requests() {
-            if let Some(request) = self.next_request()? {
-                self.stream.request(request);
-                continue;
-            }
-            let Some(inbound) = &mut self.inbound else {
-                return Ok(());
-            };
-            match Pin::new(inbound).poll_frame(context) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.unread.extend_from_slice(&data);
+            match self.requests.poll_next::<WatchRequest>(context)? {
+                // One that says nothing is ignored.
+                Poll::Ready(Some(request)) => {
+                    if let Some(request) = request.request_union.map(understand) {
+                        self.stream.request(request);
                     }
                 }
-                // An error means that the client is gone: the connection drops this body soon.
-                Poll::Ready(Some(Err(_)) | None) => self.inbound = None,
+                Poll::Ready(None) | Poll::Pending => break,
             }
         }
         Ok(())
-    }
-
-    /// The next request that is fully there and says anything.
-    fn next_request(&mut self) -> Result<Option<crate::watch::Request>, Status> {
-        while let Some(prefix) = self.unread.first_chunk::<PREFIX>() {
-            let [is_compressed, length @ ..] = *prefix;
-            if is_compressed != 0 {
-                return Err(error::COMPRESSED);
-            }
-            let length = u32::from_be_bytes(length) as usize;
-            let limit = self.stream.options().message_bytes;
-            if length > limit {
-                return Err(error::message_too_long(length, limit));
-            }
-            if self.unread.len() < PREFIX + length {
-                break;
-            }
-            self.method.received(length);
-            self.unread.advance(PREFIX);
-            let message = self.unread.split_to(length).freeze();
-            let request = WatchRequest::decode(message).map_err(|_| error::MALFORMED)?;
-            if let Some(request) = request.request_union.and_then(understand) {
-                return Ok(Some(request));
-            }
-        }
-        // Most streams ask once and then listen for hours.
-        if self.unread.is_empty() {
-            self.unread = BytesMut::new();
-        }
-        Ok(None)
     }
 
     /// The next data frame of what was taken from the queue.
@@ -321,12 +284,12 @@ fn response(identity: &Identity, notice: &crate::watch::Notice) -> WatchResponse
     response
 }
 
-fn understand(request: RequestUnion) -> Option<crate::watch::Request> {
+fn understand(request: RequestUnion) -> crate::watch::Request {
     use crate::watch::Request;
     match request {
-        RequestUnion::CreateRequest(create) => Some(Request::Create(understand_create(&create))),
-        RequestUnion::CancelRequest(cancel) => Some(Request::Cancel(cancel.watch_id)),
-        RequestUnion::ProgressRequest(_) => Some(Request::Progress),
+        RequestUnion::CreateRequest(create) => Request::Create(understand_create(&create)),
+        RequestUnion::CancelRequest(cancel) => Request::Cancel(cancel.watch_id),
+        RequestUnion::ProgressRequest(_) => Request::Progress,
     }
 }
 
