@@ -1,14 +1,14 @@
 //! Bringing watchers forward that are behind: one read of changes serves all of them together.
 //!
 //! What the ring no longer holds is read from the store's history by a worker of its own, off the paths of apply and
-//! hub. It also matches and encodes, so that the hub only hands out the result.
+//! hub; and so is what was before a change, if a watcher wants it and it is not in memory. The worker also matches and encodes, so that the hub only hands out the result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use store::{ChangeSet, StoreError};
 
-use super::frame::{Batch, Response};
+use super::frame::{self, Batch, Response};
 use super::hub::{Command, Shared};
 use super::index::Index;
 use super::interest::Interest;
@@ -66,6 +66,26 @@ impl Scan {
             .push(watcher);
     }
 
+    /// Whether to tell these changes takes reads of the store.
+    pub(super) fn must_read(&self, sets: &[Arc<ChangeSet>]) -> bool {
+        let wants_previous = |group: &ScanGroup| group.interest.with_previous;
+        if !self.groups.iter().any(wants_previous) {
+            return false;
+        }
+        let changes = sets
+            .iter()
+            .flat_map(|set| set.changes.iter().map(|change| (set.revision, change)));
+        changes
+            .filter(|(revision, change)| frame::is_previous_elsewhere(change, *revision))
+            .any(|(_, change)| {
+                let mut must = false;
+                self.index.for_each(change.record.key(), |number| {
+                    must |= wants_previous(&self.groups[number]);
+                });
+                must
+            })
+    }
+
     /// Matches and encodes. Every watcher of the scan is in the result, also without responses: told, or left for
     /// the next scan.
     pub(super) fn run(
@@ -119,17 +139,26 @@ impl Scan {
     }
 }
 
-/// A scan of history to be made: the revisions `(after, up_to]`.
+/// A scan to be made of the revisions `(after, up_to]`.
 pub(super) struct Job {
     pub(super) scan: Scan,
     pub(super) after: i64,
     pub(super) up_to: i64,
+    pub(super) of: Of,
+}
+
+/// What a scan is made of.
+pub(super) enum Of {
+    History,
+    /// These changes; only what was before them is to be read.
+    Changes(Vec<Arc<ChangeSet>>),
 }
 
 /// How it went.
 pub(super) enum Scanned {
     /// All changes up to a revision, and the watchers that are to be scanned for again.
     Told {
+        is_of_history: bool,
         up_to: i64,
         told: Vec<Told>,
         left: Vec<u64>,
@@ -157,7 +186,21 @@ impl CatchUpWorker {
     }
 
     fn read(&mut self, job: Job) -> Result<Scanned, StoreError> {
-        let Job { scan, after, up_to } = job;
+        let Job {
+            scan,
+            after,
+            up_to,
+            of,
+        } = job;
+        if let Of::Changes(sets) = of {
+            let (told, left) = scan.run(&sets, &self.shared)?;
+            return Ok(Scanned::Told {
+                is_of_history: false,
+                up_to,
+                told,
+                left,
+            });
+        }
         let reader = &self.shared.reader;
         let mut wants = |key: &[u8]| scan.wants(key);
         let history = match reader.history(&reader.view(), after, up_to, self.limit, &mut wants)? {
@@ -173,6 +216,7 @@ impl CatchUpWorker {
         }
         let (told, left) = scan.run(&history.sets, &self.shared)?;
         Ok(Scanned::Told {
+            is_of_history: true,
             up_to: history.up_to,
             told,
             left,

@@ -10,7 +10,7 @@ use slab::Slab;
 use store::mutant::{self, Mutant};
 use store::{ChangeSet, StoreError};
 
-use super::catch_up::{HISTORY_WINDOW, Job, SCAN_REVISIONS, Scan, Scanned, Told};
+use super::catch_up::{HISTORY_WINDOW, Job, Of, SCAN_REVISIONS, Scan, Scanned, Told};
 use super::frame::{Batch, Response};
 use super::group::Groups;
 use super::hub::{Command, Create, Request, Shared};
@@ -210,6 +210,16 @@ impl Core {
         for number in touched.drain(..) {
             let hits = self.groups.take_hits(number);
             let group = self.groups.get(number);
+            if batch.must_read(&hits, &group.interest) {
+                // Not here, where everybody waits: who wants it catches up.
+                let members = group.members.iter();
+                fallen.extend(members.map(|member| {
+                    let interest = group.interest.clone();
+                    (interest, member.stream, State::Behind(after))
+                }));
+                self.groups.reuse(number, hits);
+                continue;
+            }
             let options = &self.shared.options;
             let responses = batch.responses(
                 &hits,
@@ -229,7 +239,8 @@ impl Core {
                     if let Reached::Only(cursor) =
                         stage(stream, ids, &responses, after, up_to, term)
                     {
-                        fallen.push((group.interest.clone(), member.stream, cursor));
+                        let state = State::Stuck(cursor);
+                        fallen.push((group.interest.clone(), member.stream, state));
                     }
                 }
                 let receivers: usize = group
@@ -242,7 +253,7 @@ impl Core {
             self.groups.reuse(number, hits);
         }
         self.touched = touched;
-        for (interest, place, cursor) in fallen {
+        for (interest, place, state) in fallen {
             let watch_ids = self.groups.leave_all(&interest, place);
             let stream = &mut self.streams[place];
             for watch_id in watch_ids.iter() {
@@ -250,8 +261,11 @@ impl Core {
                     continue;
                 };
                 if let Some(watcher) = self.watchers.get_mut(&key) {
-                    watcher.state = State::Stuck(cursor);
-                    stream.stuck.push(key);
+                    watcher.state = state;
+                    match state {
+                        State::Behind(cursor) => drop(self.behind.insert((cursor, key))),
+                        _ => stream.stuck.push(key),
+                    }
                     self.live -= 1;
                 }
             }
@@ -284,9 +298,18 @@ impl Core {
                 }
             }
             Command::Scanned(scanned) => {
-                self.is_scanning = false;
+                let is_of_changes = matches!(
+                    scanned,
+                    Scanned::Told {
+                        is_of_history: false,
+                        ..
+                    }
+                );
+                self.is_scanning &= is_of_changes;
                 match scanned {
-                    Scanned::Told { up_to, told, left } => {
+                    Scanned::Told {
+                        up_to, told, left, ..
+                    } => {
                         self.tell(told, up_to);
                         left.into_iter().for_each(|key| self.scan_again(key));
                     }
@@ -557,19 +580,41 @@ impl Core {
             && let Some(after) = self.next_scan(first)
         {
             let up_to = (first - 1).min(after + HISTORY_WINDOW);
-            let scan = self.take_behind(after, up_to, true);
-            if self.jobs.push(Job { scan, after, up_to }).is_ok() {
+            let (scan, taken) = self.take_behind(after, up_to);
+            self.set_scanning(taken);
+            let of = Of::History;
+            let job = Job {
+                scan,
+                after,
+                up_to,
+                of,
+            };
+            if self.jobs.push(job).is_ok() {
                 self.is_scanning = true;
                 has_worked = true;
             }
         }
         if let Some(&(after, _)) = self.behind.range((first - 1, 0)..).next() {
             let up_to = self.revision.min(after + SCAN_REVISIONS);
-            let scan = self.take_behind(after, up_to, false);
+            let (scan, taken) = self.take_behind(after, up_to);
             let sets = self.ring.range(after, up_to);
-            // Those that are left are still behind.
-            let (told, _) = scan.run(&sets, &self.shared)?;
-            self.tell(told, up_to);
+            if scan.must_read(&sets) {
+                // The others of this scan wait a little, too: most often there are none.
+                self.set_scanning(taken);
+                let of = Of::Changes(sets);
+                let job = Job {
+                    scan,
+                    after,
+                    up_to,
+                    of,
+                };
+                // A queue that is closed belongs to a hub that ends.
+                let _ = self.jobs.push(job);
+            } else {
+                // Those that are left are still behind.
+                let (told, _) = scan.run(&sets, &self.shared)?;
+                self.tell(told, up_to);
+            }
             has_worked = true;
         }
         Ok(has_worked)
@@ -589,19 +634,23 @@ impl Core {
         Some(*after)
     }
 
-    /// The watchers with cursors in `[after, up_to)` as one scan.
-    fn take_behind(&mut self, after: i64, up_to: i64, is_history: bool) -> Scan {
+    /// The watchers with cursors in `[after, up_to)` as one scan; and who they are.
+    fn take_behind(&self, after: i64, up_to: i64) -> (Scan, Vec<(i64, u64)>) {
         let mut scan = Scan::default();
         let taken: Vec<(i64, u64)> = self.behind.range((after, 0)..(up_to, 0)).copied().collect();
-        for (cursor, key) in taken {
+        for &(cursor, key) in &taken {
             if let Some(watcher) = self.watchers.get(&key) {
                 scan.add(&watcher.interest, cursor, key);
             }
-            if is_history {
-                self.set_state(key, State::Scanning(cursor));
-            }
         }
-        scan
+        (scan, taken)
+    }
+
+    /// Somebody else goes on with these watchers.
+    fn set_scanning(&mut self, taken: Vec<(i64, u64)>) {
+        for (cursor, key) in taken {
+            self.set_state(key, State::Scanning(cursor));
+        }
     }
 
     fn cancel_compacted(&mut self) {

@@ -142,6 +142,15 @@ impl<'a> Batch<'a> {
         &numbers[numbers.partition_point(|number| self.events[*number].revision <= revision)..]
     }
 
+    /// Whether to tell these events to an interest takes reads of the store.
+    pub(super) fn must_read(&self, numbers: &[usize], interest: &Interest) -> bool {
+        let must = |number: &usize| {
+            let event = &self.events[*number];
+            event.with_previous.is_none() && is_previous_elsewhere(event.change, event.revision)
+        };
+        interest.with_previous && numbers.iter().any(must)
+    }
+
     /// The responses that tell those of these events that the interest does not filter out.
     pub(super) fn responses(
         &mut self,
@@ -249,9 +258,20 @@ fn pieces(
     pieces
 }
 
+/// Whether the key held something before the change.
+fn has_previous(change: &Change, revision: i64) -> bool {
+    change.is_delete || change.record.create_revision() != revision
+}
+
+/// Whether what it held is only in the store: its value was not in memory, or the change was read from history.
+pub(super) fn is_previous_elsewhere(change: &Change, revision: i64) -> bool {
+    let previous = change.previous.as_ref();
+    has_previous(change, revision) && previous.is_none_or(|previous| previous.record.is_none())
+}
+
 /// What the key held before the change, unless it held nothing or that is compacted.
 fn previous(change: &Change, revision: i64, reader: &Reader) -> Result<Option<Record>, StoreError> {
-    if !change.is_delete && change.record.create_revision() == revision {
+    if !has_previous(change, revision) {
         return Ok(None);
     }
     if let Some(record) = change
@@ -261,7 +281,6 @@ fn previous(change: &Change, revision: i64, reader: &Reader) -> Result<Option<Re
     {
         return Ok(Some(record.clone()));
     }
-    // Its value is not in memory, or the change was read from history.
     reader.previous(change.record.key(), revision)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use server::exec::Work;
 use server::watch::{KeyRange, Options};
+use store::engine::memory::MemoryEngine;
 
 use super::world::{Client, Seen, World, seen};
 
@@ -198,7 +200,7 @@ fn value(random: &mut StdRng) -> Option<Vec<u8>> {
         0 => 20_000,
         1..5 => 1000,
         5..30 => return None,
-        _ => random.random_range(0..60),
+        _ => random.random_range(0..150),
     };
     Some(vec![random.random_range(b'a'..=b'z'); length])
 }
@@ -259,7 +261,12 @@ fn run(seed: u64, tally: &mut Tally) {
         inbox_bytes: random.random_range(3_000..50_000),
         ..Options::default()
     };
-    let mut world = World::new(options);
+    let mut memory = store::Options::default();
+    if random.random_bool(0.3) {
+        // Then what was before is read from the store.
+        memory.value_budget_bytes = 0;
+    }
+    let mut world = World::with_memory(Arc::new(MemoryEngine::new()), memory, options);
     let mut compacted = -1;
     let mut readers: Vec<Reader> = (0..4).map(|_| Reader::new(&world)).collect();
     // How often each is polled; some hardly ever.

@@ -1,10 +1,12 @@
 //! etcd's rules for Watch, one by one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::etcd::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use server::exec::Work;
 use server::watch::Options;
+use store::engine::memory::MemoryEngine;
 
 use super::world::{Client, World};
 
@@ -270,6 +272,47 @@ fn previous_versions_come_only_to_those_who_asked() {
     let delete = &responses.last().unwrap().events[0];
     let kv = delete.kv.clone().unwrap();
     assert_eq!((kv.mod_revision, kv.create_revision, kv.version), (4, 0, 0));
+}
+
+#[test]
+fn what_was_before_is_read_for_those_who_asked_and_nobody_else_waits_for_it() {
+    let none = store::Options {
+        value_budget_bytes: 0,
+    };
+    let engine = Arc::new(MemoryEngine::new());
+    let mut world = World::with_memory(engine, none, Options::default());
+    // Long enough not to be kept beside its key.
+    let long = |value: &str| value.repeat(200);
+    world.put("a", &long("1"));
+    let mut plain = Client::new(&world);
+    let mut asking = Client::new(&world);
+    plain.create(on("a"));
+    asking.create(WatchCreateRequest {
+        prev_kv: true,
+        ..on("a")
+    });
+    plain.exchange(&mut world);
+    asking.exchange(&mut world);
+    for value in ["2", "3"] {
+        world.write(vec![vec![("a".into(), Some(long(value).into()))]]);
+        world.publish();
+        // Only the hub: whatever it did, it has read nothing.
+        while world.worker.has_work() {
+            world.worker.step();
+        }
+    }
+    assert_eq!(values(&plain.receive()), [long("2"), long("3")]);
+    assert!(asking.receive().is_empty());
+    world.settle();
+    let responses = asking.exchange(&mut world);
+    assert_eq!(values(&responses), [long("2"), long("3")]);
+    let events = responses.iter().flat_map(|response| &response.events);
+    let previous = events.map(|event| event.prev_kv.clone().unwrap().value);
+    assert_eq!(previous.collect::<Vec<_>>(), [long("1"), long("2")]);
+    // Once it has caught up it is live again.
+    world.write(vec![vec![("a".into(), None)]]);
+    world.settle();
+    assert_eq!(asking.exchange(&mut world).len(), 1);
 }
 
 #[test]

@@ -81,7 +81,15 @@ impl World {
     }
 
     pub(crate) fn on(engine: Arc<dyn StateEngine>, options: Options) -> Self {
-        let machine = Machine::open(engine, store::Options::default()).unwrap();
+        Self::with_memory(engine, store::Options::default(), options)
+    }
+
+    pub(crate) fn with_memory(
+        engine: Arc<dyn StateEngine>,
+        memory: store::Options,
+        options: Options,
+    ) -> Self {
+        let machine = Machine::open(engine, memory).unwrap();
         let clock = Arc::new(SetClock::default());
         let identity = Identity {
             cluster_id: 7,
@@ -353,6 +361,12 @@ impl Client {
             responses.push(response);
         }
         responses
+    }
+
+    /// What is here already, whatever the workers have still to do.
+    pub(crate) fn receive(&mut self) -> Vec<WatchResponse> {
+        while self.poll() {}
+        self.decode()
     }
 
     /// Exchanges everything until both sides are idle.
