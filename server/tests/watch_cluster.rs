@@ -52,7 +52,7 @@ impl Cluster {
         Self {
             nodes,
             clients,
-            folder: folder,
+            folder,
         }
     }
 
