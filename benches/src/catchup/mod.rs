@@ -3,7 +3,6 @@
 mod report;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +14,8 @@ use serde::Serialize;
 
 use crate::args::Args;
 use crate::compare::cluster::{Cluster, MEMBERS};
-use crate::compare::conditions::Conditions;
 use crate::compare::server::Kind;
-use crate::compare::{Folder, etcd, holdfast_binary, remove_on_signals};
+use crate::compare::sides::Sides;
 use crate::histogram::Latency;
 use crate::load::flow::{self, Flow, Flowed, Make};
 use crate::load::unary::{self, PUT};
@@ -67,21 +65,11 @@ struct Caught {
 pub(crate) fn main(args: &Args) -> Result<()> {
     let mib: u64 = args.value("mib")?.unwrap_or(1024);
     let limit = Duration::from_secs(args.value("seconds")?.unwrap_or(90));
-    let names = args.choice("servers", &[Kind::Holdfast.name(), Kind::Etcd.name()])?;
-    let mut servers: Vec<(Kind, PathBuf)> = Vec::new();
-    if names.contains(&Kind::Holdfast.name()) {
-        servers.push((Kind::Holdfast, holdfast_binary(args)?));
-    }
-    if names.contains(&Kind::Etcd.name()) {
-        servers.push((Kind::Etcd, etcd::find()?));
-    }
-    let folder = Folder::new(Path::new(args.text("folder").unwrap_or("target/bench")))?;
-    remove_on_signals(folder.path.clone())?;
-    let binary = |kind| {
-        let server = servers.iter().find(|(known, _)| *known == kind);
-        server.map(|(_, binary)| binary.as_path())
-    };
-    let conditions = Conditions::now(&folder.path, binary(Kind::Holdfast), binary(Kind::Etcd));
+    let Sides {
+        servers,
+        folder,
+        conditions,
+    } = Sides::of(args)?;
     let mut all = Vec::new();
     for (kind, binary) in &servers {
         let path = folder.path.join("cluster");

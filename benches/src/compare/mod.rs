@@ -9,6 +9,7 @@ pub(crate) mod etcd;
 mod goal;
 mod report;
 pub(crate) mod server;
+pub(crate) mod sides;
 pub(crate) mod table;
 
 use std::fs;
@@ -395,7 +396,7 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Also removes what a process that was killed has left behind.
-    pub(crate) fn new(parent: &Path) -> Result<Folder> {
+    fn new(parent: &Path) -> Result<Folder> {
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
         for entry in fs::read_dir(parent)? {
             let entry = entry?;
@@ -426,7 +427,7 @@ impl Drop for Folder {
 }
 
 /// On Ctrl-C or SIGTERM, removes the data before this process ends. The kernel ends the server with it.
-pub(crate) fn remove_on_signals(folder: PathBuf) -> Result<()> {
+fn remove_on_signals(folder: PathBuf) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,7 +4,6 @@ mod gap;
 mod report;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,8 @@ use serde::Serialize;
 
 use crate::args::Args;
 use crate::compare::cluster::Cluster;
-use crate::compare::conditions::Conditions;
 use crate::compare::server::Kind;
-use crate::compare::{Folder, etcd, holdfast_binary, remove_on_signals};
+use crate::compare::sides::Sides;
 use crate::failover::report::Report;
 use crate::process::Usage;
 
@@ -91,21 +89,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     ensure!(tries > 0, "at least one try is needed");
     let [kill, stop, terminate] = Event::ALL.map(Event::name);
     let events = args.choice("events", &[kill, stop, terminate, IDLE])?;
-    let names = args.choice("servers", &[Kind::Holdfast.name(), Kind::Etcd.name()])?;
-    let mut servers: Vec<(Kind, PathBuf)> = Vec::new();
-    if names.contains(&Kind::Holdfast.name()) {
-        servers.push((Kind::Holdfast, holdfast_binary(args)?));
-    }
-    if names.contains(&Kind::Etcd.name()) {
-        servers.push((Kind::Etcd, etcd::find()?));
-    }
-    let folder = Folder::new(Path::new(args.text("folder").unwrap_or("target/bench")))?;
-    remove_on_signals(folder.path.clone())?;
-    let binary = |kind| {
-        let server = servers.iter().find(|(known, _)| *known == kind);
-        server.map(|(_, binary)| binary.as_path())
-    };
-    let conditions = Conditions::now(&folder.path, binary(Kind::Holdfast), binary(Kind::Etcd));
+    let Sides {
+        servers,
+        folder,
+        conditions,
+    } = Sides::of(args)?;
 
     let (mut all, mut idle) = (Vec::new(), Vec::new());
     // Both servers meet an event before the next one comes: a machine that slows down then slows down both.

@@ -4,16 +4,15 @@ mod report;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::args::Args;
-use crate::compare::conditions::Conditions;
 use crate::compare::server::{Kind, Server};
-use crate::compare::{Folder, etcd, holdfast_binary, remove_on_signals};
+use crate::compare::sides::Sides;
 use crate::histogram::Latency;
 use crate::load::{self, Outcome, Plan, Work};
 
@@ -48,21 +47,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     );
     let duration = load::seconds(args, "seconds")?.unwrap_or(Duration::from_secs(10));
     let rate = args.value("rate")?.unwrap_or(100.0);
-    let names = args.choice("servers", &[Kind::Holdfast.name(), Kind::Etcd.name()])?;
-    let mut servers: Vec<(Kind, PathBuf)> = Vec::new();
-    if names.contains(&Kind::Holdfast.name()) {
-        servers.push((Kind::Holdfast, holdfast_binary(args)?));
-    }
-    if names.contains(&Kind::Etcd.name()) {
-        servers.push((Kind::Etcd, etcd::find()?));
-    }
-    let folder = Folder::new(Path::new(args.text("folder").unwrap_or("target/bench")))?;
-    remove_on_signals(folder.path.clone())?;
-    let binary = |kind| {
-        let server = servers.iter().find(|(known, _)| *known == kind);
-        server.map(|(_, binary)| binary.as_path())
-    };
-    let conditions = Conditions::now(&folder.path, binary(Kind::Holdfast), binary(Kind::Etcd));
+    let Sides {
+        servers,
+        folder,
+        conditions,
+    } = Sides::of(args)?;
 
     let mut points = Vec::new();
     for watchers in watchers {
