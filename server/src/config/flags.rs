@@ -225,8 +225,8 @@ pub(crate) const NODE: &[Flag] = flags! {
     [Legacy]
     "initial-corrupt-check" Bool, "false" NoEffect "Now a feature gate.";
     "compact-hash-check-enabled" Bool, "false" NoEffect "Now a feature gate.";
-    "enable-lease-checkpoint" Bool, "false" NoEffect "Now a feature gate.";
-    "enable-lease-checkpoint-persist" Bool, "false" NoEffect "Now a feature gate.";
+    "enable-lease-checkpoint" Bool, "false" NoEffect "What is left of long leases is always noted, and kept.";
+    "enable-lease-checkpoint-persist" Bool, "false" NoEffect "What is left of long leases is always noted, and kept.";
     "txn-mode-write-with-shared-buffer" Bool, "true" NoEffect "Now a feature gate.";
     "stop-grpc-service-on-defrag" Bool, "false" NoEffect "Now a feature gate.";
     "max-snapshots" Number(0, MAX), "5" NoEffect "Snapshot files to keep.";

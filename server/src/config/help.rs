@@ -17,9 +17,9 @@ pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
 const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
 It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
-watch, compact, and ask for status and health. Several members make a cluster that outlives the loss
-of some. Leases, locks, elections, users and roles, and TLS are not built yet; calls and flags for
-them are refused.
+watch, hold leases and locks, elect leaders, compact, and ask for status and health. Several members
+make a cluster that outlives the loss of some. Users and roles, and TLS, are not built yet; calls and
+flags for them are refused.
 
 Start a node for a try, with its data in ./default.etcd:
   holdfast
