@@ -71,6 +71,7 @@ fn catcher(mutant: Mutant) -> Catcher {
         | Mutant::ReadIndexReused
         | Mutant::ReadLocally
         | Mutant::ReadUnconfirmed
+        | Mutant::RenewalUnconfirmed
         | Mutant::StaleRevision
         | Mutant::UnknownSaidRefused
         | Mutant::VoteForgotten => CLUSTER,

@@ -45,6 +45,8 @@ pub enum Mutant {
     BatchTailLost,
     /// A state says that it has applied less than it has, so that a restart applies it once more.
     AppliedTwice,
+    /// A leader keeps leases alive without asking whether it still leads.
+    RenewalUnconfirmed,
     /// A lease ends although the leader that found it to be over leads no more.
     LeaseExpiredByAnybody,
     /// The id of a removed member may be used again.
@@ -87,7 +89,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -107,6 +109,7 @@ impl Mutant {
         Self::TornTailKept,
         Self::BatchTailLost,
         Self::AppliedTwice,
+        Self::RenewalUnconfirmed,
         Self::LeaseExpiredByAnybody,
         Self::RemovedMemberForgotten,
         Self::LeaderRestored,

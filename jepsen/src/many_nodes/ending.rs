@@ -158,7 +158,7 @@ impl World {
             }
             let running = self.clients.load(Ordering::Relaxed);
             let known = self.shared.ledger.lock().known();
-            let standing: Vec<(u64, i64, i64)> = self
+            let standing: Vec<(u64, i64, i64, usize)> = self
                 .places
                 .iter()
                 .filter_map(|place| {
@@ -166,12 +166,13 @@ impl World {
                     let view = reader.view();
                     let applied = view.applied.map_or(0, |id| id.index);
                     let watched = place.watched.load(Ordering::Relaxed);
-                    Some((applied, view.revision, watched))
+                    let leases = reader.leases().len();
+                    Some((applied, view.revision, watched, leases))
                 })
                 .collect();
             let is_level = standing
                 .iter()
-                .all(|one| *one == standing[0] && one.1 == one.2 && one.1 >= known);
+                .all(|one| *one == standing[0] && one.1 == one.2 && one.1 >= known && one.3 == 0);
             let wandered = self.wanderer.cursor.load(Ordering::Relaxed);
             let is_level = is_level && standing.iter().all(|one| one.1 == wandered);
             if running == 0 && is_level {
@@ -179,7 +180,7 @@ impl World {
             }
             if self.simulation.now() > since + QUIET {
                 return violation(format!(
-                    "{QUIET:?} after the last call began, {running} calls wait; (entry, revision, watched): {standing:?}, \
+                    "{QUIET:?} after the last call began, {running} calls wait; (entry, revision, watched, leases): {standing:?}, \
                      known: {known}, the wanderer saw {wandered}"
                 ));
             }

@@ -12,7 +12,7 @@ use server::peer::Inbound;
 
 use super::checks::Seen;
 use super::faults::Death;
-use super::{CLIENTS, Event, Life, Place, Running, STOP, World, violation, watcher};
+use super::{CLIENTS, Event, Life, Place, Running, STOP, World, tenants, violation, watcher};
 use crate::ledger::Violation;
 use crate::sim::Group;
 use crate::sim_node::clients::{self, Client};
@@ -204,6 +204,12 @@ impl World {
             Arc::clone(&self.wanderer),
         );
         drop(self.simulation.spawn_in(group, hosting));
+        let renting = tenants::rent(
+            node.clone(),
+            Arc::clone(&self.shared),
+            Arc::clone(&self.leases),
+        );
+        drop(self.simulation.spawn_in(group, renting));
         let often = Duration::from_millis(1 << self.rng.random_range(6..14));
         let compactor = clients::compactor(node.clone(), Arc::clone(&self.shared), often);
         drop(self.simulation.spawn_in(group, compactor));

@@ -13,11 +13,12 @@
 //! - [`Ledger`](crate::ledger::Ledger): each revision is the whole effect of one write, in real-time order; reads that
 //!   are linearizable see all that anybody knew when they began, the others never less than their member showed before;
 //! - the watcher of each member sees each revision once, whole, and in order, through all lives of the member; so does
-//!   one that wanders from member to member.
+//!   one that wanders from member to member;
+//! - a lease lives as long as anybody was told, and is not there again after anybody was told that it is over.
 //!
 //! Then, in half of the runs, a partition stays: while a majority reaches each other, somebody takes writes. And in the
 //! end: every member serves and takes a write within some seconds; what was acknowledged is there, once;
-//! what had no answer happened once or not at all; all members hold the same.
+//! what had no answer happened once or not at all; all members hold the same, and leases that nobody keeps alive are gone.
 //!
 //! `faults` chooses what goes wrong, `striking` does it, `lives` has the members' processes, `ending` the end.
 //!
@@ -30,6 +31,7 @@ mod faults;
 mod lives;
 mod report;
 mod striking;
+mod tenants;
 mod watcher;
 
 use std::collections::BTreeMap;
@@ -129,6 +131,7 @@ struct World {
     ids: Vec<u64>,
     shared: Arc<Shared>,
     wanderer: Arc<watcher::Wanderer>,
+    leases: Arc<tenants::Leases>,
     checks: Checks,
     coverage: Coverage,
     events: BTreeMap<(SimInstant, u64), Event>,
@@ -189,6 +192,7 @@ impl World {
             ids,
             shared: Arc::default(),
             wanderer: Arc::new(watcher::Wanderer::new()),
+            leases: Arc::default(),
             checks: Checks::default(),
             coverage: Coverage::default(),
             events: BTreeMap::new(),
@@ -253,6 +257,8 @@ impl World {
         self.compare()?;
         self.coverage.terms = self.checks.terms();
         self.coverage.states = self.checks.states();
+        self.coverage.leases_kept = self.leases.kept.load(Ordering::Relaxed);
+        self.coverage.leases_over = self.leases.over.load(Ordering::Relaxed);
         Ok(Report {
             trace: self.simulation.trace(),
             counts: self.shared.ledger.lock().counts(),

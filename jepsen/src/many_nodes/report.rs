@@ -56,6 +56,10 @@ pub struct Coverage {
     pub lasting_partitions: u64,
     /// Times in which the network was slow or lossy.
     pub storms: u64,
+    /// Answers that a lease lives.
+    pub leases_kept: u64,
+    /// Answers that a lease is over.
+    pub leases_over: u64,
     /// Terms that had a leader.
     pub terms: u64,
     /// Different states that were compared.
@@ -65,7 +69,7 @@ pub struct Coverage {
 impl Coverage {
     /// The figures with their names.
     #[must_use]
-    pub fn figures(&self) -> [(&'static str, u64); 15] {
+    pub fn figures(&self) -> [(&'static str, u64); 17] {
         [
             ("power losses", self.power_losses),
             ("power cuts", self.power_cuts),
@@ -80,6 +84,8 @@ impl Coverage {
             ("partitions", self.partitions),
             ("lasting partitions", self.lasting_partitions),
             ("storms", self.storms),
+            ("leases kept alive", self.leases_kept),
+            ("leases over", self.leases_over),
             ("terms", self.terms),
             ("states", self.states),
         ]

@@ -16,6 +16,7 @@ use proto::command::command::Op;
 use proto::command::{Command, LeaseCheckpoints, LeaseExpiry};
 use proto::etcd::etcdserverpb::LeaseCheckpoint;
 use proto::peer::{LeasesReply, LeasesRequest, leases_reply};
+use store::mutant::{self, Mutant};
 
 use super::Core;
 use crate::lessor::Renewal;
@@ -209,7 +210,9 @@ async fn renew_here(core: &Core, ids: &[i64]) -> Outcome {
     };
     let now = core.clock.now();
     let mut renewals: Vec<Renewal> = ids.iter().map(|&id| core.lessor.renew(id, now)).collect();
-    core.reads.submit(now, ANSWER)?.await?;
+    if !mutant::is_on(Mutant::RenewalUnconfirmed) {
+        core.reads.submit(now, ANSWER)?.await?;
+    }
     let now = core.clock.now();
     let mut noted = Vec::new();
     for (&id, renewal) in ids.iter().zip(&mut renewals) {

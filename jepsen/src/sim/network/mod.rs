@@ -26,8 +26,8 @@ use openraft_rt::{AsyncRuntime, Instant, Watch, WatchReceiver, WatchSender};
 use parking_lot::Mutex;
 use proto::peer::{
     AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
-    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
-    TransferLeaderRequest, VoteReply, VoteRequest,
+    LeasesReply, LeasesRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
+    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
 use rand::RngExt;
 use server::node::BoxFuture;
@@ -727,6 +727,10 @@ impl Peer for Link {
         request: ReadIndexRequest,
     ) -> BoxFuture<Result<ReadIndexReply, LinkError>> {
         self.ask(request, true, |local, request| local.read_index(request))
+    }
+
+    fn leases(&self, request: LeasesRequest) -> BoxFuture<Result<LeasesReply, LinkError>> {
+        self.ask(request, true, |local, request| local.leases(request))
     }
 
     fn forward(

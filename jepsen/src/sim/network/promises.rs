@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use proto::peer::append_reply::Result as Appended;
 use proto::peer::{
     AppendReply, AppendRequest, ForwardReply, ForwardRequest, HelloReply, HelloRequest,
-    ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest, TransferLeaderReply,
-    TransferLeaderRequest, VoteReply, VoteRequest,
+    LeasesReply, LeasesRequest, ReadIndexReply, ReadIndexRequest, SnapshotReply, SnapshotRequest,
+    TransferLeaderReply, TransferLeaderRequest, VoteReply, VoteRequest,
 };
 use server::node::BoxFuture;
 use server::peer::{Answers, LinkError, Peer, Requests};
@@ -132,6 +132,10 @@ impl Peer for Overheard {
         request: ReadIndexRequest,
     ) -> BoxFuture<Result<ReadIndexReply, LinkError>> {
         self.local.read_index(request)
+    }
+
+    fn leases(&self, request: LeasesRequest) -> BoxFuture<Result<LeasesReply, LinkError>> {
+        self.local.leases(request)
     }
 
     fn forward(
