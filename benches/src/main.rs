@@ -98,6 +98,7 @@ scale: size and time, on a fresh server for each part; prints JSON, and draws wh
                       hash        HashKV of 500,000 keys, alone and beside writes
                       stream      RangeStream of 1,000,000 keys of 1 KiB, and the memory it takes
                       compaction  what compacting 500,000 superseded revisions costs the writers
+                      leases      1,000,000 leases: memory, restart, and 50,000 that are over together
                       churn       a prefix made and deleted for ten minutes: list latency, sizes
                       big         10 GiB of 4 KiB values: load, gets, lists, restarts, memory
                       steady      an hour of puts: latency and sizes over time

@@ -2,7 +2,7 @@
 
 pub(crate) mod drive;
 pub(crate) mod flow;
-mod keep_alive;
+pub(crate) mod keep_alive;
 mod share;
 pub(crate) mod unary;
 mod watch;

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use bytes::BytesMut;
 use prost::Message;
 use proto::etcd::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, RangeRequest,
-    RangeStreamResponse, StatusRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseLeasesRequest,
+    RangeRequest, RangeStreamResponse, StatusRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -119,6 +119,15 @@ impl Control {
         };
         let (answer, took) = self.call("/etcdserverpb.KV/Range", &request)?;
         Ok((answer.numbers[4], took))
+    }
+
+    /// Counts the leases by asking for all of them.
+    pub(crate) fn leases(&mut self) -> Result<(u64, Duration)> {
+        let (answer, took) = self.call(
+            "/etcdserverpb.Lease/LeaseLeases",
+            &LeaseLeasesRequest::default(),
+        )?;
+        Ok((u64::from(answer.counts[2]), took))
     }
 
     /// The shortest call that there is, for comparison.

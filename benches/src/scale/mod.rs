@@ -1,6 +1,7 @@
 //! Size and time: much data with little memory, long answers, churn, hours of writes; each part on a fresh server.
 
 mod control;
+mod leases;
 mod parts;
 
 use std::fs;
@@ -20,11 +21,12 @@ pub(crate) const OPTIONS: &[&str] = &[
 ];
 
 /// Every part, in the order in which they run.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "count",
     "hash",
     "stream",
     "compaction",
+    "leases",
     "churn",
     "big",
     "steady",
@@ -94,6 +96,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
             "hash" => parts::hash(&settings, &server),
             "stream" => parts::stream(&settings, &mut server),
             "compaction" => parts::compaction(&settings, &server),
+            "leases" => leases::leases(&settings, &mut server),
             "churn" => parts::churn(&settings, &server, &folder),
             "big" => parts::big(&settings, &mut server, &folder),
             _ => parts::steady(&settings, &server, &folder),

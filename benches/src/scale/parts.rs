@@ -32,7 +32,7 @@ fn plan(server: &Server, work: Work, keys: u64, value_size: usize) -> Plan {
 }
 
 /// Fills the server with keys `0..keys`; one million of them when the command line does not say.
-fn fill(server: &Server, keys: u64, value_size: usize) -> Result<Value> {
+pub(super) fn fill(server: &Server, keys: u64, value_size: usize) -> Result<Value> {
     let (outcome, _) = unary::fill(&plan(server, Work::Fill, keys, value_size), Work::Fill)?;
     Ok(json!({
         "keys": keys,
@@ -45,7 +45,7 @@ fn fill(server: &Server, keys: u64, value_size: usize) -> Result<Value> {
 }
 
 /// Puts to `keys` random keys under the prefix of the fill.
-fn puts(keys: u64, value_size: usize) -> impl Fn() -> Make + Sync {
+pub(super) fn puts(keys: u64, value_size: usize) -> impl Fn() -> Make + Sync {
     let request = Request::put(&Work::Fill.prefix(), value_size);
     move || {
         let mut request = request.clone();
@@ -56,7 +56,7 @@ fn puts(keys: u64, value_size: usize) -> impl Fn() -> Make + Sync {
     }
 }
 
-fn has_revision(answer: &Answer) -> Result<()> {
+pub(super) fn has_revision(answer: &Answer) -> Result<()> {
     unary::check_revision(answer)
 }
 
