@@ -108,6 +108,8 @@ pub struct Config {
     pub host_whitelist: Vec<String>,
     /// Where metrics and health alone are served.
     pub listen_metrics_urls: Vec<ListenUrl>,
+    /// Where the resource API is served; nowhere if there is none.
+    pub listen_api_urls: Vec<ListenUrl>,
     /// Where other members connect.
     pub listen_peer_urls: Vec<ListenUrl>,
     /// Whether the settings name these addresses. A member that is alone can do without the default one.
@@ -462,6 +464,7 @@ impl Config {
             cors: values.list("cors"),
             host_whitelist: values.list("host-whitelist"),
             listen_metrics_urls: listen_urls(values, "listen-metrics-urls")?,
+            listen_api_urls: urls(values, "listen-api-urls", ListenUrl::parse_api)?,
             advertise_client_urls: advertised_urls(values, "advertise-client-urls")?,
             initial_advertise_peer_urls: advertised_urls(values, "initial-advertise-peer-urls")?,
             listen_peer_urls: listen_urls(values, "listen-peer-urls")?,
@@ -644,8 +647,15 @@ fn check_gates(values: &Values) -> Result<(), ConfigError> {
 }
 
 fn listen_urls(values: &Values, flag: &str) -> Result<Vec<ListenUrl>, ConfigError> {
-    let read =
-        |text: &String| ListenUrl::parse(text).map_err(|message| invalid(values, flag, &message));
+    urls(values, flag, ListenUrl::parse)
+}
+
+fn urls(
+    values: &Values,
+    flag: &str,
+    parse: fn(&str) -> Result<ListenUrl, String>,
+) -> Result<Vec<ListenUrl>, ConfigError> {
+    let read = |text: &String| parse(text).map_err(|message| invalid(values, flag, &message));
     values.list(flag).iter().map(read).collect()
 }
 

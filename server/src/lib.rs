@@ -31,6 +31,7 @@ pub mod peer;
 pub mod quota;
 pub mod raft;
 pub mod recover;
+pub mod resource;
 pub mod scrub;
 pub mod shard;
 mod signals;

@@ -33,6 +33,7 @@ use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, AnyOpen, Closed, Metrics, TimedEngine};
 use crate::node::Node;
 use crate::quota::Quota;
+use crate::resource::{self, Api};
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
 use crate::{etcd, raft, watch};
@@ -121,6 +122,11 @@ impl Running {
         self.addresses(0)[0]
     }
 
+    /// Where the resource API is bound.
+    pub fn api_addrs(&self) -> &[SocketAddr] {
+        self.addresses(API)
+    }
+
     /// Where the metrics listeners are bound.
     pub fn metrics_addrs(&self) -> &[SocketAddr] {
         self.addresses(METRICS)
@@ -171,6 +177,7 @@ impl Running {
 
 /// The listeners of a node, by their place in [`Running`].
 const METRICS: usize = 2;
+const API: usize = 3;
 
 /// Starts a node. On return it serves, and everything that was committed before it stopped is applied.
 pub fn start(config: Config) -> Result<Running, StartError> {
@@ -182,6 +189,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         bind(&config.listen_client_urls)?,
         bind(&config.listen_client_http_urls)?,
         bind(&config.listen_metrics_urls)?,
+        bind(&config.listen_api_urls)?,
     ];
     let peer_sockets = peers::bind_peers(&config)?;
     let mut founding = None;
@@ -279,7 +287,16 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         &shards.handles()[0],
     );
     shards.handles()[0].spawn(service.look_after_leader(config.election_timeout));
-    let [clients, http, monitoring] = sockets;
+    let [clients, http, monitoring, api_sockets] = sockets;
+    let api = Arc::new(Api::new(
+        node.clone(),
+        resource::Options {
+            request_timeout: config.request_timeout,
+        },
+    ));
+    if !api_sockets.is_empty() {
+        shards.handles()[0].spawn(resource::look_after(api.clone()));
+    }
     let listeners = vec![
         serve(clients, service.clone(), &shards, &config, files)?,
         serve(http, Arc::new(HttpOnly(service)), &shards, &config, files)?,
@@ -290,6 +307,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
             &config,
             files,
         )?,
+        serve(api_sockets, api, &shards, &config, files)?,
     ];
     Ok(Running {
         node,

@@ -6,3 +6,6 @@ use crate::kind::Kind;
 
 /// Fills in what is missing, as upstream does on create and on every write. Must be idempotent.
 pub fn fill(_kind: &Kind, _object: &mut Value) {}
+
+/// What a new object's status begins with.
+pub fn prepare_status(_kind: &Kind, _object: &mut Value) {}

@@ -10,6 +10,7 @@ use std::{
 pub struct ListenUrl {
     text: String,
     address: SocketAddr,
+    is_secure: bool,
 }
 
 impl ListenUrl {
@@ -17,6 +18,26 @@ impl ListenUrl {
     /// name resolves to may change between two starts.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (host, port) = split(text)?;
+        Self::at(text, host, port, false)
+    }
+
+    /// The same, or `https`. Without TLS only this machine may reach it.
+    pub fn parse_api(text: &str) -> Result<Self, String> {
+        let is_secure = text.starts_with("https://");
+        let (host, port) = match split_scheme(text)? {
+            ("https", rest) => host_and_port(rest, text)?,
+            _ => split(text)?,
+        };
+        let url = Self::at(text, host, port, is_secure)?;
+        if !is_secure && !url.address.ip().is_loopback() {
+            return Err(format!(
+                "{text}: the resource API is served without TLS on loopback addresses only; use https"
+            ));
+        }
+        Ok(url)
+    }
+
+    fn at(text: &str, host: &str, port: u16, is_secure: bool) -> Result<Self, String> {
         let ip = match host {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
             _ => host
@@ -26,7 +47,13 @@ impl ListenUrl {
         Ok(Self {
             text: text.to_owned(),
             address: SocketAddr::new(ip, port),
+            is_secure,
         })
+    }
+
+    /// Whether it is spoken with TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     /// The address to bind.

@@ -1,10 +1,7 @@
 //! Reads, writes and waits for keys from inside, for the services that are made of keys: locks and elections.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use prost::Message as _;
 use proto::command::command::Op;
 use proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -12,7 +9,7 @@ use proto::etcd::etcdserverpb::request_op::Request as Operation;
 use proto::etcd::etcdserverpb::response_op::Response as Answered;
 use proto::etcd::etcdserverpb::{
     Compare, LeaseGrantRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
-    TxnResponse, WatchResponse,
+    TxnResponse,
 };
 use proto::etcd::mvccpb::{Event, KeyValue};
 use store::{Answer, Record};
@@ -21,7 +18,7 @@ use super::error::{self, Status};
 use super::kv;
 use super::{Context, Service};
 use crate::node::{Call, CallError, Node};
-use crate::watch::{Create, Item, KeyRange, NoticeKind, Request, Stream, Taken};
+use crate::watch::{Create, KeyRange, Listener, Silence, Told};
 
 /// Time to live of a lease that the server grants for a caller without one, in seconds; as in etcd.
 const OWN_LEASE: i64 = 60;
@@ -225,8 +222,9 @@ pub(super) fn is_delete(event: &Event) -> bool {
 
 /// One watcher of one range.
 pub(super) struct Watching {
-    stream: Stream,
-    items: VecDeque<Item>,
+    listener: Listener,
+    cluster_id: u64,
+    member_id: u64,
 }
 
 /// Events of one response.
@@ -238,8 +236,7 @@ pub(super) struct Seen {
 impl Watching {
     /// From a revision on.
     pub(super) fn new(node: &Node, range: Option<KeyRange>, start_revision: i64) -> Self {
-        let stream = node.hub().open();
-        stream.request(Request::Create(Create {
+        let create = Create {
             range,
             start_revision,
             watch_id: 0,
@@ -248,65 +245,37 @@ impl Watching {
             without_deletes: false,
             with_previous: false,
             fragment: false,
-        }));
+        };
+        let identity = node.hub().identity();
         Self {
-            stream,
-            items: VecDeque::new(),
+            listener: Listener::new(node.hub(), create),
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
         }
     }
 
     /// The next events; none if compaction went by, and with it the watcher.
     pub(super) async fn next(&mut self) -> Result<Option<Seen>, Status> {
         loop {
-            while let Some(item) = self.items.pop_front() {
-                let seen = self.understand(&item);
-                self.stream.sent(&item);
-                if let Some(seen) = seen {
-                    return seen;
+            match self.listener.next().await {
+                Ok(Told::Events {
+                    revision,
+                    term,
+                    events,
+                }) => {
+                    let header = ResponseHeader {
+                        cluster_id: self.cluster_id,
+                        member_id: self.member_id,
+                        revision,
+                        raft_term: term,
+                    };
+                    return Ok(Some(Seen { header, events }));
                 }
+                Ok(Told::Progress(_)) => {}
+                Ok(Told::Compacted(_) | Told::Ended) => return Ok(None),
+                Err(Silence::End(_)) => return Err(error::STOPPED),
+                Err(Silence::Fault) => return Err(error::STORE_FAULT),
             }
-            let taken = std::future::poll_fn(|context| {
-                match self.stream.take(&mut self.items, context.waker()) {
-                    Taken::Nothing => std::task::Poll::Pending,
-                    taken => std::task::Poll::Ready(taken),
-                }
-            });
-            if let Taken::End(_) = taken.await {
-                return Err(error::STOPPED);
-            }
-        }
-    }
-
-    fn understand(&self, item: &Item) -> Option<Result<Option<Seen>, Status>> {
-        match item {
-            Item::Events(events) => {
-                let mut encoded = BytesMut::new();
-                for part in events.payload.parts() {
-                    encoded.extend_from_slice(part);
-                }
-                let identity = self.stream.identity();
-                let header = ResponseHeader {
-                    cluster_id: identity.cluster_id,
-                    member_id: identity.member_id,
-                    revision: events.revision,
-                    raft_term: events.term,
-                };
-                // They are the events of a response, and nothing else.
-                let response = WatchResponse::decode(encoded.freeze());
-                Some(match response {
-                    Ok(response) => Ok(Some(Seen {
-                        header,
-                        events: response.events,
-                    })),
-                    Err(_) => Err(error::STORE_FAULT),
-                })
-            }
-            Item::Notice(notice) => match notice.kind {
-                NoticeKind::Created | NoticeKind::Progress => None,
-                NoticeKind::Compacted(_) | NoticeKind::Canceled | NoticeKind::Refused(_) => {
-                    Some(Ok(None))
-                }
-            },
         }
     }
 }

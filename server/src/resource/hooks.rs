@@ -1,0 +1,258 @@
+//! What is special about single kinds, and cannot be said by a row of a table. All of it is here; docs/resource-api.md
+//! lists it.
+
+use machinery::kind::Kind;
+use machinery::status::Status;
+use serde_json::{Value, json};
+
+use super::registry::Change;
+use super::{Api, meta, services};
+
+/// Namespaces that are always there.
+const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+fn is(kind: &Kind, group: &str, name: &str) -> bool {
+    kind.group == group && kind.kind == name
+}
+
+fn is_namespace(kind: &Kind) -> bool {
+    is(kind, "", "Namespace")
+}
+
+fn is_pod(kind: &Kind) -> bool {
+    is(kind, "", "Pod")
+}
+
+fn is_service(kind: &Kind) -> bool {
+    is(kind, "", "Service")
+}
+
+/// Whether whoever creates an object may say what its status is.
+pub(super) fn keeps_status(kind: &Kind) -> bool {
+    is(kind, "", "Node")
+}
+
+/// The field that a part of an object is.
+pub(super) fn part(subresource: &str) -> &str {
+    match subresource {
+        "finalize" | "ephemeralcontainers" | "resize" => "spec",
+        _ => "status",
+    }
+}
+
+/// What an object needs to be created, and what is created with it.
+pub(super) fn creating(
+    api: &Api,
+    kind: &Kind,
+    namespace: &str,
+    object: &mut Value,
+    change: &mut Change,
+) -> Result<(), Status> {
+    machinery::defaults::prepare_status(kind, object);
+    if kind.namespaced {
+        in_namespace(api, kind, namespace, object, change)?;
+    }
+    if is_pod(kind) {
+        admit_pod(api, object)?;
+    }
+    if is_service(kind) {
+        services::creating(api, object, change)?;
+    }
+    Ok(())
+}
+
+/// The namespace of a new object is there, and not about to go.
+fn in_namespace(
+    api: &Api,
+    kind: &Kind,
+    namespace: &str,
+    object: &Value,
+    change: &mut Change,
+) -> Result<(), Status> {
+    let namespaces = api.kind("", "v1", "namespaces");
+    let key = namespaces.key("", namespace);
+    let found = api.registry.look(&key)?;
+    let found = found.ok_or_else(|| Status::not_found(meta::about(namespaces, namespace)))?;
+    let held = found.value(namespaces)?;
+    if meta::is_being_deleted(&held) || held["status"]["phase"] == "Terminating" {
+        let why = format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        );
+        let about = meta::about(kind, meta::text(object, "name"));
+        let message = format!("namespace {namespace} is being terminated");
+        return Err(Status::forbidden(about, &why).because(
+            "NamespaceTerminating",
+            message,
+            "metadata.namespace",
+        ));
+    }
+    change.only_at(&key, found.revision);
+    Ok(())
+}
+
+/// What upstream's admission adds to pods.
+fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
+    let spec = &mut pod["spec"];
+    if !spec.is_object() {
+        return Ok(());
+    }
+    let account = spec["serviceAccountName"]
+        .as_str()
+        .unwrap_or("default")
+        .to_owned();
+    spec["serviceAccountName"] = json!(account);
+    spec["serviceAccount"] = json!(account);
+    let class = spec["priorityClassName"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let (priority, preemption) = if class.is_empty() {
+        (0, "PreemptLowerPriority".to_owned())
+    } else {
+        let classes = api.kind("scheduling.k8s.io", "v1", "priorityclasses");
+        let found = api.registry.look(&classes.key("", &class))?;
+        let found = found.ok_or_else(|| {
+            let about = meta::about(api.kind("", "v1", "pods"), "");
+            let why = format!("no PriorityClass with name {class} was found");
+            Status::forbidden(about, &why)
+        })?;
+        let found = found.value(classes)?;
+        let preemption = found["preemptionPolicy"]
+            .as_str()
+            .unwrap_or("PreemptLowerPriority");
+        (found["value"].as_i64().unwrap_or(0), preemption.to_owned())
+    };
+    let spec = &mut pod["spec"];
+    spec["priority"] = json!(priority);
+    if spec["preemptionPolicy"].is_null() {
+        spec["preemptionPolicy"] = json!(preemption);
+    }
+    let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();
+    for key in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
+        let is_there = tolerations.iter().any(|one| {
+            (one["key"] == key || one["key"].is_null())
+                && matches!(one["effect"].as_str(), None | Some("NoExecute"))
+        });
+        if !is_there {
+            tolerations.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
+            }));
+        }
+    }
+    spec["tolerations"] = json!(tolerations);
+    Ok(())
+}
+
+/// What an update may leave out, since the server wrote it.
+pub(super) fn merging(kind: &Kind, old: &Value, new: &mut Value, subresource: &str) {
+    if is_service(kind) && subresource.is_empty() {
+        services::merging(old, new);
+    }
+    // Clients need not know what admission added.
+    if is_pod(kind) && subresource.is_empty() && new["spec"].is_object() {
+        for name in [
+            "nodeName",
+            "serviceAccount",
+            "serviceAccountName",
+            "priority",
+            "preemptionPolicy",
+        ] {
+            if new["spec"][name].is_null() && !old["spec"][name].is_null() {
+                new["spec"][name] = old["spec"][name].clone();
+            }
+        }
+    }
+}
+
+/// What is written or freed with an update.
+pub(super) fn updating(
+    api: &Api,
+    kind: &Kind,
+    old: &Value,
+    new: &mut Value,
+    change: &mut Change,
+) -> Result<(), Status> {
+    if is_service(kind) {
+        services::updating(api, old, new, change)?;
+    }
+    Ok(())
+}
+
+/// What goes with an object that is deleted.
+pub(super) fn deleting(kind: &Kind, object: &Value, change: &mut Change) {
+    if is_service(kind) {
+        services::deleting(object, change);
+    }
+}
+
+/// Whether something still has to happen before an object may go.
+pub(super) fn is_held(kind: &Kind, object: &Value) -> bool {
+    let waits = is_pod(kind)
+        && object["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or(0)
+            > 0;
+    let is_full = is_namespace(kind)
+        && object["spec"]["finalizers"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty());
+    waits || is_full || !meta::finalizers(object).is_empty()
+}
+
+/// Whether two versions of an object count as one of what is wanted, beyond all fields but metadata and status.
+pub(super) fn counts_same(kind: &Kind, old: &Value, new: &Value) -> bool {
+    !is(kind, "apps", "Deployment")
+        || old["metadata"]["annotations"] == new["metadata"]["annotations"]
+}
+
+/// Whether anybody may delete an object.
+pub(super) fn may_delete(kind: &Kind, object: &Value) -> Result<(), Status> {
+    let name = meta::text(object, "name");
+    if is_namespace(kind) && LASTING.contains(&name) {
+        let about = meta::about(kind, name);
+        return Err(Status::forbidden(
+            about,
+            "this namespace may not be deleted",
+        ));
+    }
+    if is_namespace(kind) && meta::is_being_deleted(object) {
+        let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this \
+                   namespace will automatically be purged by the system.";
+        return Err(Status::conflict(meta::about(kind, name), why));
+    }
+    Ok(())
+}
+
+/// Seconds that an object still lives after its deletion began.
+pub(super) fn grace(kind: &Kind, object: &Value, asked: Option<i64>) -> i64 {
+    if !kind.graceful {
+        return 0;
+    }
+    let is_finished = matches!(
+        object["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed")
+    );
+    let is_scheduled = object["spec"]["nodeName"]
+        .as_str()
+        .is_some_and(|node| !node.is_empty());
+    if !is_scheduled || is_finished {
+        return 0;
+    }
+    let own = object["spec"]["terminationGracePeriodSeconds"]
+        .as_i64()
+        .unwrap_or(30);
+    match asked.unwrap_or(own) {
+        seconds if seconds < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+/// What else shows that the deletion of an object has begun.
+pub(super) fn marking(kind: &Kind, object: &mut Value) {
+    if is_namespace(kind) {
+        object["status"]["phase"] = json!("Terminating");
+    }
+}

@@ -1,0 +1,345 @@
+//! The resource API: Kubernetes' conventions over HTTP, on the same revisions that etcd's clients see.
+//!
+//! It keeps no state: objects are keys of the store, under kube-apiserver's names, and a resourceVersion is a revision.
+//! Any member answers any request. What is the same for every server that keeps such objects is in the crate
+//! `machinery`; here is what needs the store and HTTP:
+//!
+//! - `path`, `negotiate`, `asked`: a request, read; `reply`: an answer, written;
+//! - `verbs`: what is done; `registry`, `stored`: how objects are kept; `hooks`, `services`: what is special;
+//! - `documents`: discovery and schemas; `keeper`: what is done without being asked.
+
+mod asked;
+mod documents;
+mod error;
+mod hooks;
+mod keeper;
+mod meta;
+mod negotiate;
+mod path;
+mod registry;
+mod reply;
+mod services;
+mod stored;
+mod verbs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use machinery::decode::Media;
+use machinery::kind::{Kind, Kinds};
+use machinery::status::{Reason, Status};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub(crate) use self::keeper::run as look_after;
+
+use self::asked::Asked;
+use self::documents::Documents;
+use self::path::{Path, Query, Target};
+use self::registry::Registry;
+use self::reply::Wish;
+use self::verbs::Deletion;
+use crate::etcd::Body;
+use crate::listen::{Peer, Serve};
+use crate::node::Node;
+
+/// The longest body that is read.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Requests that run at the same time, but for watches; more are told to come again.
+const READS: usize = 400;
+const WRITES: usize = 200;
+
+/// Limits of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long the store may take for a step.
+    pub request_timeout: Duration,
+}
+
+/// The API.
+pub struct Api {
+    registry: Registry,
+    kinds: &'static Kinds,
+    documents: Documents,
+    reads: Semaphore,
+    writes: Semaphore,
+}
+
+/// Random bytes.
+fn random<const LENGTH: usize>() -> [u8; LENGTH] {
+    let mut random = [0; LENGTH];
+    for part in random.chunks_mut(8) {
+        let fresh = uuid::Uuid::new_v4();
+        // The last half of it has two bits that are always the same; the first has four in one byte.
+        part.copy_from_slice(&fresh.as_bytes()[8..][8 - part.len()..]);
+    }
+    random
+}
+
+impl Serve for Api {
+    async fn respond(&self, _: &Peer, request: Request<Incoming>) -> Response<Body> {
+        let mut response = match self.answer(request).await {
+            Ok(response) => response,
+            Err(error) => reply::status(&error),
+        };
+        reply::name_request(&mut response);
+        response
+    }
+}
+
+impl Api {
+    /// The API of a node.
+    pub fn new(node: Node, options: Options) -> Self {
+        let kinds = Kinds::builtin();
+        Self {
+            registry: Registry {
+                node,
+                timeout: options.request_timeout,
+            },
+            kinds,
+            documents: Documents::new(kinds),
+            reads: Semaphore::new(READS),
+            writes: Semaphore::new(WRITES),
+        }
+    }
+
+    /// A kind that ships with the binary.
+    fn kind(&self, group: &str, version: &str, plural: &str) -> &Arc<Kind> {
+        self.kinds
+            .at(group, version, plural)
+            .expect("the table has the kinds that the code names")
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let uri = request.uri().clone();
+        let headers = request.headers();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let target = match Path::read(uri.path()) {
+            Path::Objects(target) => target,
+            _ if !is_read => return Err(unknown()),
+            Path::Root => return Ok(self.documents.paths()),
+            Path::Version => return Ok(documents::version()),
+            Path::Health(check) => return Ok(self.health(&check)),
+            Path::CoreVersions => return Ok(self.documents.core(headers)),
+            Path::Groups => return Ok(self.documents.groups(headers)),
+            Path::Group(group) => return self.documents.group(&group).ok_or_else(unknown),
+            Path::Resources(group, version) => {
+                return self
+                    .documents
+                    .resources(&group, &version)
+                    .ok_or_else(unknown);
+            }
+            Path::OpenApi2 => return Ok(self.documents.openapi_2(headers)),
+            Path::OpenApi3 => return Ok(self.documents.openapi_3()),
+            Path::OpenApi3Document(name) => {
+                let hash = Query::read(uri.query()).text("hash").to_owned();
+                let found = self.documents.openapi_3_document(&name, &hash, headers);
+                return found.ok_or_else(unknown);
+            }
+            Path::Unknown => return Err(unknown()),
+        };
+        let query = Query::read(uri.query());
+        let (kind, target) = self.find(target)?;
+        let has_tables = target.subresource.is_empty() || target.subresource == "status";
+        let wish = Wish {
+            form: negotiate::form(headers, has_tables)?,
+            include: Asked::include(&query)?,
+            takes_gzip: negotiate::takes_gzip(headers),
+            now: self.registry.now(),
+        };
+        let asked = Asked {
+            kind,
+            target,
+            query,
+            wish,
+        };
+        self.objects(&asked, request).await
+    }
+
+    fn find(&self, target: Target) -> Result<(Arc<Kind>, Target), Status> {
+        let found = self
+            .kinds
+            .at(&target.group, &target.version, &target.plural);
+        let kind = found.cloned().ok_or_else(unknown)?;
+        if !kind.namespaced && !target.namespace.is_empty() {
+            return Err(unknown());
+        }
+        if kind.namespaced && target.namespace.is_empty() && !target.name.is_empty() {
+            return Err(unknown());
+        }
+        if !target.subresource.is_empty() && kind.subresource(&target.subresource).is_none() {
+            return Err(unknown());
+        }
+        Ok((kind, target))
+    }
+
+    /// Carries out a request for objects.
+    async fn objects(
+        &self,
+        asked: &Asked,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let (kind, target) = (&asked.kind, &asked.target);
+        let is_one = !target.name.is_empty();
+        let method = request.method().clone();
+        let verb = match (&method, is_one) {
+            (&Method::GET | &Method::HEAD, _) if asked.query.is_set("watch") => "watch",
+            (&Method::GET | &Method::HEAD, true) => "get",
+            (&Method::GET | &Method::HEAD, false) => "list",
+            (&Method::POST, false) => "create",
+            (&Method::POST, true) if !target.subresource.is_empty() => "create",
+            (&Method::PUT, true) => "update",
+            (&Method::PATCH, true) => "patch",
+            (&Method::DELETE, true) => "delete",
+            (&Method::DELETE, false) => "deletecollection",
+            _ => return Err(not_allowed()),
+        };
+        let is_offered = match kind.subresource(&target.subresource) {
+            Some(part) => part.verbs.iter().any(|one| one == verb),
+            None => kind.offers(verb),
+        };
+        if !is_offered {
+            return Err(not_allowed());
+        }
+        if kind.namespaced && target.namespace.is_empty() && !matches!(verb, "list" | "watch") {
+            return Err(not_allowed());
+        }
+        if verb == "watch" {
+            return self.watch(asked).await;
+        }
+        let _permit = self.admit(matches!(verb, "get" | "list"))?;
+        let (parts, body) = request.into_parts();
+        let headers = &parts.headers;
+        let reply = match (verb, target.subresource.as_str()) {
+            ("get", "scale") => self.get_scale(asked).await,
+            ("get", _) => self.get(asked).await,
+            ("list", _) => self.list(asked).await,
+            ("create", "") => {
+                let media = negotiate::media(headers)?;
+                self.create(asked, media, &read(body).await?).await
+            }
+            ("update", "scale") => {
+                let media = negotiate::media(headers)?;
+                self.update_scale(asked, media, &read(body).await?).await
+            }
+            ("update", _) => {
+                let media = negotiate::media(headers)?;
+                self.update(asked, media, &read(body).await?).await
+            }
+            ("patch", "scale") => {
+                let patch_type = negotiate::patch_type(headers)?;
+                self.patch_scale(asked, patch_type, &read(body).await?)
+                    .await
+            }
+            ("patch", _) => {
+                let patch_type = negotiate::patch_type(headers)?;
+                self.patch(asked, patch_type, &read(body).await?).await
+            }
+            ("delete", _) => {
+                let deletion = self.deletion(asked, headers, body).await?;
+                self.delete(asked, &deletion).await
+            }
+            ("deletecollection", _) => {
+                let deletion = self.deletion(asked, headers, body).await?;
+                self.delete_collection(asked, &deletion).await
+            }
+            _ => Err(not_built(asked)),
+        };
+        Ok(reply?.into_response(&asked.wish))
+    }
+
+    async fn deletion(
+        &self,
+        asked: &Asked,
+        headers: &http::HeaderMap,
+        body: Incoming,
+    ) -> Result<Deletion, Status> {
+        let body = read(body).await?;
+        let media = if body.is_empty() {
+            Media::Json
+        } else {
+            negotiate::media(headers)?
+        };
+        Deletion::read(asked, media, &body)
+    }
+
+    fn admit(&self, is_read: bool) -> Result<SemaphorePermit<'_>, Status> {
+        let room = if is_read { &self.reads } else { &self.writes };
+        room.try_acquire().map_err(|_| {
+            let message = "too many requests, please try again later";
+            Status::new(Reason::TooManyRequests, message).again_after(1)
+        })
+    }
+
+    /// Whether this member can answer requests.
+    fn health(&self, check: &str) -> Response<Body> {
+        let is_well = self.registry.node.status().has_leader || check.starts_with("livez");
+        let (code, text) = if is_well {
+            (StatusCode::OK, "ok")
+        } else {
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the cluster has no leader",
+            )
+        };
+        let media = HeaderValue::from_static("text/plain; charset=utf-8");
+        reply::whole(code, media, Bytes::from_static(text.as_bytes()))
+    }
+}
+
+/// A whole body, unless it is too long or takes too long.
+async fn read(body: Incoming) -> Result<Bytes, Status> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+    match collected.await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::new(
+            Reason::RequestEntityTooLarge,
+            format!("Request entity too large: limit is {MAX_BODY}"),
+        )),
+        Ok(Err(error)) => Err(Status::bad_request(format!(
+            "the body of the request broke off: {error}"
+        ))),
+        Err(_) => Err(Status::new(
+            Reason::Timeout,
+            "the body of the request did not arrive in time",
+        )),
+    }
+}
+
+fn unknown() -> Status {
+    Status::new(
+        Reason::NotFound,
+        "the server could not find the requested resource",
+    )
+}
+
+fn not_allowed() -> Status {
+    Status::new(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+}
+
+fn not_built(asked: &Asked) -> Status {
+    Status::new(
+        Reason::MethodNotAllowed,
+        format!(
+            "{}/{} is not served: this server keeps objects, and runs nothing",
+            asked.kind.plural, asked.target.subresource
+        ),
+    )
+}
+
+impl Registry {
+    /// Seconds since 1970.
+    fn now(&self) -> i64 {
+        i64::try_from(self.node.wall_ms() / 1000).unwrap_or(i64::MAX)
+    }
+}
