@@ -233,7 +233,8 @@ impl Kinds {
         &BUILTIN
     }
 
-    fn of(rows: Vec<Kind>) -> Self {
+    /// Of rows that are complete, in discovery's order.
+    pub fn of(rows: Vec<Kind>) -> Self {
         let all: Vec<Arc<Kind>> = rows.into_iter().map(Arc::new).collect();
         let by_path = all
             .iter()
