@@ -58,7 +58,7 @@ pub struct Kind {
     /// A put needs a resourceVersion.
     #[serde(default)]
     pub needs_version: bool,
-    /// `metadata.generation` counts changes of the spec.
+    /// `metadata.generation` counts changes: of the spec, or where there is none of all but metadata and status.
     #[serde(default)]
     pub counts_generations: bool,
     /// A delete answers with what was deleted, not with a Status.
@@ -70,9 +70,25 @@ pub struct Kind {
     /// Seconds after which its objects are deleted, each counted from its last change; 0 for never.
     #[serde(default)]
     pub ttl: i64,
+    /// The group and version that its objects are stored in, if another row of the same prefix has it; [`convert`]
+    /// goes between the two.
+    ///
+    /// [`convert`]: crate::convert
+    #[serde(default)]
+    pub stored_as: Option<GroupVersion>,
     /// The schema; filled in when the table is read.
     #[serde(skip)]
     pub schema: Option<Definition>,
+}
+
+/// A group and one of its versions.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct GroupVersion {
+    /// API group; empty for the core.
+    pub group: String,
+    /// API version.
+    pub version: String,
 }
 
 /// A part or view of an object that has a path of its own.
@@ -90,7 +106,8 @@ pub struct Subresource {
     /// That kind.
     #[serde(default)]
     pub kind: Option<String>,
-    /// Verbs.
+    /// In discovery's order of letters; those of `status` if not given.
+    #[serde(default = "status_verbs")]
     pub verbs: Vec<String>,
 }
 
@@ -132,12 +149,24 @@ fn all_verbs() -> Vec<String> {
     .to_vec()
 }
 
+fn status_verbs() -> Vec<String> {
+    ["get", "patch", "update"].map(str::to_owned).to_vec()
+}
+
 impl Kind {
     /// `apps/v1`, or `v1`.
     pub fn api_version(&self) -> String {
         match self.group.as_str() {
             "" => self.version.clone(),
             group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// The group and version that its objects are stored in.
+    pub fn stored(&self) -> (&str, &str) {
+        match &self.stored_as {
+            Some(stored) => (&stored.group, &stored.version),
+            None => (&self.group, &self.version),
         }
     }
 
@@ -204,7 +233,8 @@ impl Kinds {
         &BUILTIN
     }
 
-    fn of(rows: Vec<Kind>) -> Self {
+    /// Of rows that are complete, in discovery's order.
+    pub fn of(rows: Vec<Kind>) -> Self {
         let all: Vec<Arc<Kind>> = rows.into_iter().map(Arc::new).collect();
         let by_path = all
             .iter()
@@ -261,6 +291,85 @@ mod tests {
             key("apps", "deployments", "default", "web"),
             "/registry/deployments/default/web"
         );
+    }
+
+    #[test]
+    fn every_general_kind_of_upstream_is_served() {
+        // These come in and go out through subresources, or are parts of the protocol; componentstatuses say nothing.
+        let unserved = [
+            "APIGroup",
+            "APIResourceList",
+            "APIVersions",
+            "ComponentStatus",
+            "DeleteOptions",
+            "Eviction",
+            "Scale",
+            "Status",
+            "TokenRequest",
+            "WatchEvent",
+        ];
+        let mut count = 0;
+        for (name, document) in crate::schema::documents() {
+            let listed = document["x-kubernetes-group-version-kind"].as_array();
+            for known in listed.into_iter().flatten() {
+                let text = |name: &str| known[name].as_str().unwrap();
+                let (group, version, kind) = (text("group"), text("version"), text("kind"));
+                let is_general = version == "v1" || version == "v2";
+                if is_general && !kind.ends_with("List") && !unserved.contains(&kind) {
+                    assert!(
+                        Kinds::builtin().named(group, version, kind).is_some(),
+                        "{name}"
+                    );
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(count, Kinds::builtin().all().len());
+    }
+
+    #[test]
+    fn what_is_stored_as_another_version_shares_its_prefix_and_scope() {
+        let kinds = Kinds::builtin();
+        let mut prefixes: HashMap<&str, &Kind> = HashMap::new();
+        for kind in kinds.all().iter().filter(|kind| kind.offers("list")) {
+            if let Some(other) = prefixes.insert(&kind.prefix, kind) {
+                assert_eq!(kind.stored(), other.stored(), "{}", kind.prefix);
+            }
+            let (group, version) = kind.stored();
+            let stored = kinds.at(group, version, &kind.plural).unwrap();
+            assert!(stored.stored_as.is_none(), "{}", kind.plural);
+            assert_eq!(stored.prefix, kind.prefix);
+            assert_eq!(stored.namespaced, kind.namespaced);
+            assert_eq!(stored.ttl, kind.ttl);
+        }
+    }
+
+    #[test]
+    fn rows_are_in_order_and_plurals_are_those_of_english() {
+        let kinds = Kinds::builtin().all();
+        for pair in kinds.windows(2) {
+            let place = |kind: &Kind| (kind.group.clone(), kind.version.clone());
+            if place(&pair[0]) == place(&pair[1]) {
+                assert!(pair[0].plural < pair[1].plural, "{}", pair[1].plural);
+            }
+        }
+        for kind in kinds {
+            let singular = kind.kind.to_lowercase();
+            let plural = match singular.as_str() {
+                "endpoints" => singular.clone(),
+                text if text.ends_with("ss") => format!("{singular}es"),
+                text if text.ends_with("cy") || text.ends_with("ty") => {
+                    format!("{}ies", &singular[..singular.len() - 1])
+                }
+                _ => format!("{singular}s"),
+            };
+            assert_eq!(kind.plural, plural);
+            let mut sorted = kind.verbs.clone();
+            sorted.sort();
+            assert_eq!(kind.verbs, sorted, "{}", kind.plural);
+            let names: Vec<&str> = kind.subresources.iter().map(|one| &*one.name).collect();
+            assert!(names.is_sorted(), "{}", kind.plural);
+        }
     }
 
     #[test]
