@@ -189,13 +189,9 @@ impl Documents {
 
     fn openapi(&self) -> &OpenApi {
         self.openapi_3.get_or_init(|| {
-            let names = openapi::names(self.kinds);
-            let documents: HashMap<String, Document> = names
+            let documents: HashMap<String, Document> = openapi::documents(self.kinds)
                 .into_iter()
-                .filter_map(|name| {
-                    let document = openapi::document(self.kinds, &name)?;
-                    Some((name, Document::of(&document)))
-                })
+                .map(|(name, document)| (name, Document::of(&document)))
                 .collect();
             let mut listed: Vec<(String, String)> = documents
                 .iter()

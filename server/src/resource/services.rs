@@ -205,7 +205,10 @@ fn give_address(
         change.only_at(&key, 0);
         change.put(
             &key,
-            stored::keep(&taken(service, &address, api.registry.now())),
+            stored::keep(
+                api.kind("networking.k8s.io", "v1", "ipaddresses"),
+                &taken(service, &address, api.registry.now()),
+            ),
             0,
         );
     }

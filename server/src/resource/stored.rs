@@ -2,6 +2,7 @@
 //! key. It is put in between the bytes on the way out; nothing is decoded for that.
 
 use bytes::Bytes;
+use machinery::convert;
 use machinery::decode::{Media, decode};
 use machinery::kind::Kind;
 use machinery::schema::Schemas;
@@ -47,7 +48,8 @@ pub(super) fn write_json(
     kind: &Kind,
     out: &mut Vec<u8>,
 ) -> Result<(), Status> {
-    let Some(place) = metadata(bytes) else {
+    let place = metadata(bytes).filter(|_| kind.stored_as.is_none());
+    let Some(place) = place else {
         let value = parse(bytes, revision, kind)?;
         out.extend_from_slice(&write(&value));
         return Ok(());
@@ -79,6 +81,7 @@ pub(super) fn parse(bytes: &[u8], revision: i64, kind: &Kind) -> Result<Value, S
         );
         Status::new(Reason::InternalError, message)
     })?;
+    convert::to_served(kind, &mut value);
     set_revision(&mut value, revision);
     Ok(value)
 }
@@ -91,8 +94,9 @@ pub(super) fn set_revision(value: &mut Value, revision: i64) {
 }
 
 /// The bytes to keep of an object: kind, apiVersion and metadata come first, as people read them.
-pub(super) fn keep(value: &Value) -> Bytes {
+pub(super) fn keep(kind: &Kind, value: &Value) -> Bytes {
     let mut value = value.clone();
+    convert::to_stored(kind, &mut value);
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
         metadata.remove("selfLink");
@@ -155,7 +159,7 @@ mod tests {
     fn the_revision_is_put_in_without_decoding() {
         let kind = Kinds::builtin().at("", "v1", "configmaps").unwrap();
         let read = |value: &Value| {
-            let kept = keep(value);
+            let kept = keep(kind, value);
             assert!(metadata(&kept).is_some());
             let mut out = Vec::new();
             write_json(&kept, 7, kind, &mut out).unwrap();

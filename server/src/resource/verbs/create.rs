@@ -123,7 +123,7 @@ impl Api {
                 ttl => self.registry.grant(ttl).await?,
             };
             change.only_at(&key, 0);
-            change.put(&key, stored::keep(&object), lease);
+            change.put(&key, stored::keep(kind, &object), lease);
             if let Some(revision) = self.registry.commit(change).await? {
                 stored::set_revision(&mut object, revision);
                 return Ok(object);

@@ -180,7 +180,7 @@ impl Api {
                 0 => current.lease,
                 ttl => self.registry.grant(ttl).await?,
             };
-            change.put(key, stored::keep(&new), lease);
+            change.put(key, stored::keep(kind, &new), lease);
         }
         let revision = self.registry.commit(change).await?;
         Ok(revision.map(|revision| {
