@@ -271,7 +271,11 @@ mod tests {
     fn remove_and_replace_need_what_they_name() {
         patched(
             json!({"a": [1, 2, 3], "b": 1}),
-            json!([{"op": "remove", "path": "/a/1"}, {"op": "remove", "path": "/a/-1"}, {"op": "remove", "path": "/b"}]),
+            json!([
+                {"op": "remove", "path": "/a/1"},
+                {"op": "remove", "path": "/a/-1"},
+                {"op": "remove", "path": "/b"},
+            ]),
             json!({"a": [1]}),
         );
         patched(
@@ -370,7 +374,8 @@ mod tests {
             ),
             (
                 json!([{"op": "add", "path": 1}]),
-                "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.path of type string",
+                "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.path of type \
+                 string",
             ),
         ] {
             let status = refused(json!({}), patch);

@@ -123,9 +123,10 @@ fn identity<'a>(item: &'a Value, key: Option<&str>) -> Result<&'a Value, Status>
     })
 }
 
-/// Sorts a merged list. The items that are `wanted` come in that order. All others, which only the live list has, stay
-/// in their order, each before the first wanted item that the live list has after it. A wanted item that is new goes as
-/// far to the front as its order allows, which upstream's tutorial shows: a container added by a patch is the first.
+/// Sorts a merged list, in which the live items are in their order and new ones come last. The items that are `wanted`
+/// come in that order. All others, which only the live list has, stay in theirs, each before the first wanted item that
+/// the live list has after it. A wanted item that is new goes as far to the front as its order allows, which upstream's
+/// tutorial shows: a container added by a patch is the first.
 pub(super) fn in_order(
     merged: Vec<Value>,
     wanted: &[Value],
@@ -145,7 +146,6 @@ pub(super) fn in_order(
         }
     }
     chosen.sort_by_key(|(place, _, _)| *place);
-    others.sort_by_key(|(place, _)| *place);
     let mut sorted = Vec::with_capacity(chosen.len() + others.len());
     let mut others = others.into_iter().peekable();
     for (_, in_live, item) in chosen {
