@@ -166,11 +166,14 @@ pub fn custom_table(
 /// An object reduced to its metadata: `PartialObjectMetadata`.
 #[must_use]
 pub fn partial(object: &Value) -> Value {
-    json!({
-        "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": object["metadata"],
-    })
+    let mut partial = Map::new();
+    partial.insert("kind".to_owned(), "PartialObjectMetadata".into());
+    partial.insert("apiVersion".to_owned(), "meta.k8s.io/v1".into());
+    // Moved in by hand, as `json!` would go through a serializer for what is most of the work of a row.
+    let metadata = object.get("metadata").cloned();
+    let metadata = metadata.unwrap_or_else(|| Value::Object(Map::new()));
+    partial.insert("metadata".to_owned(), metadata);
+    Value::Object(partial)
 }
 
 /// The objects of a list reduced to their metadata; `metadata` becomes the list's.
