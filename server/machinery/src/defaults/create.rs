@@ -27,6 +27,7 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
         ("", "PersistentVolumeClaim") => claim(fields),
         ("", "Pod") => pod(fields),
         ("", "ServiceAccount") => service_account(fields),
+        ("resource.k8s.io", "DeviceTaintRule" | "ResourceSlice") => device_taints(fields),
         ("apps", "DaemonSet") => {
             let generation = template_generation(fields).max(1);
             set_template_generation(fields, generation);
@@ -159,6 +160,22 @@ fn namespace(namespace: &mut Object) {
 fn service_account(account: &mut Object) {
     for secret in objects_in(account, "secrets") {
         secret.retain(|name, _| name == "name");
+    }
+}
+
+/// Taints tell since when they are there.
+fn device_taints(object: &mut Object) {
+    let created = created_at(object);
+    let Some(spec) = object_in(object, "spec").filter(|_| !created.is_null()) else {
+        return;
+    };
+    if let Some(taint) = object_in(spec, "taint") {
+        taint.entry("timeAdded").or_insert_with(|| created.clone());
+    }
+    for device in objects_in(spec, "devices") {
+        for taint in objects_in(device, "taints") {
+            taint.entry("timeAdded").or_insert_with(|| created.clone());
+        }
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) fn default_pull_policy(object: &mut Map<String, Value>, image: &str, 
     object.insert(policy.to_owned(), Value::from(value));
 }
 
+/// Names that are longer are none.
+const LONGEST_NAME: usize = 255;
+
 /// Whether an image is the latest one of its name. A name that is none is not.
 fn is_latest(image: &str) -> bool {
     let (name, digest) = match image.split_once('@') {
@@ -27,7 +30,7 @@ fn is_latest(image: &str) -> bool {
         Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
         _ => (name, None),
     };
-    if !is_repository(repository) || !digest.is_none_or(is_digest) {
+    if is_hash(image) || !is_repository(repository) || !digest.is_none_or(is_digest) {
         return false;
     }
     match tag {
@@ -36,24 +39,51 @@ fn is_latest(image: &str) -> bool {
     }
 }
 
-/// Whether a name has a path of small letters, with or without a host before it.
-fn is_repository(name: &str) -> bool {
-    let is_hash = name.len() == 64
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    let path = match name.split_once('/') {
-        Some((host, path)) if is_host(host) => path,
-        _ => name,
-    };
-    !is_hash && path.split('/').all(is_path_component)
+/// Whether text is the hash of an image, which is no name.
+fn is_hash(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == 64 && text.bytes().all(is_digit)
 }
 
-/// Whether the first part of a name is a host, as it is told from a directory.
-fn is_host(part: &str) -> bool {
-    part == "localhost"
-        || part.contains(['.', ':'])
-        || part.bytes().any(|byte| byte.is_ascii_uppercase())
+/// Whether a name has a path of small letters, with or without a host before it.
+fn is_repository(name: &str) -> bool {
+    let path = match name.split_once('/') {
+        Some((host, path)) if is_meant_as_host(host) => {
+            if !is_host(host) {
+                return false;
+            }
+            path
+        }
+        _ => name,
+    };
+    name.len() <= LONGEST_NAME && path.split('/').all(is_path_component)
+}
+
+/// Whether the first part of a name is no directory.
+fn is_meant_as_host(part: &str) -> bool {
+    let has_capital = part.bytes().any(|byte| byte.is_ascii_uppercase());
+    part == "localhost" || part.contains(['.', ':']) || has_capital
+}
+
+/// Whether text is a host, with or without a port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').unwrap_or_default();
+        let is_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';
+        return is_port && !address.is_empty() && address.bytes().all(is_address);
+    }
+    is_port && host.split('.').all(is_label)
+}
+
+/// Whether text is letters and digits, with `-` between them.
+fn is_label(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !text.is_empty() && text.bytes().all(is_part) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Whether text is small letters and digits, with `.`, `_`, `__` or any number of `-` between them.
@@ -101,6 +131,7 @@ mod tests {
             "localhost:5000/nginx",
             "registry.example.com:5000/team/nginx:latest",
             "Registry/nginx",
+            "[::1]:5000/nginx",
             &format!("nginx:latest@{digest}"),
         ] {
             assert!(is_latest(image), "{image}");
@@ -115,6 +146,9 @@ mod tests {
             "nginx@sha256:short",
             "a//b",
             "a_-b",
+            "-registry.example.com/a",
+            "registry.example.com:port/a",
+            &"0".repeat(64),
         ] {
             assert!(!is_latest(image), "{image}");
         }

@@ -56,9 +56,12 @@ fn defined(definition: crate::schema::Definition) -> Schema {
 }
 
 /// What each step of the way needs.
+#[derive(Clone, Copy)]
 struct Walk {
     schemas: &'static Schemas,
     table: &'static Table,
+    /// Amounts in the maps of the object at hand keep what is finer than a thousandth.
+    is_unrounded: bool,
 }
 
 impl Walk {
@@ -66,6 +69,7 @@ impl Walk {
         Self {
             schemas: Schemas::builtin(),
             table: Table::builtin(),
+            is_unrounded: false,
         }
     }
 
@@ -80,12 +84,15 @@ impl Walk {
                     return;
                 }
                 let schema = self.schemas.get(*definition);
-                if let (Shape::Object(_), Value::Object(object)) = (&schema.shape, &mut *value)
-                    && let Some(plan) = self.table.plan(*definition)
-                {
+                let plan = self.table.plan(*definition);
+                if let (Some(plan), Value::Object(object)) = (plan, &mut *value) {
                     plan.apply(object);
                 }
-                self.visit(schema, value, depth + 1);
+                let walk = Self {
+                    is_unrounded: plan.is_some_and(|plan| plan.is_unrounded),
+                    ..*self
+                };
+                walk.visit(schema, value, depth + 1);
             }
             (Shape::Object(fields), Value::Object(object)) => {
                 for (name, value) in object {
@@ -97,7 +104,7 @@ impl Walk {
             (Shape::Map(values), Value::Object(entries)) => {
                 let are_amounts = matches!(self.schemas.shape(values), Shape::Quantity);
                 for value in entries.values_mut() {
-                    if are_amounts {
+                    if are_amounts && !self.is_unrounded {
                         quantity::canonicalise_resource(value);
                     } else {
                         self.visit(values, value, depth + 1);

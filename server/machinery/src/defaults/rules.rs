@@ -24,6 +24,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("core.v1.ImageVolumeSource", image_volume),
     ("core.v1.LimitRangeItem", limit_range_item),
     ("core.v1.Namespace", namespace),
+    ("core.v1.NodeSpec", node_spec),
     ("core.v1.NodeStatus", node_status),
     ("core.v1.Pod", pod),
     ("core.v1.PodSpec", pod_spec),
@@ -161,6 +162,25 @@ fn namespace(namespace: &mut Object) {
         && let Some(labels) = object_of(metadata, "labels")
     {
         labels.insert("kubernetes.io/metadata.name".to_owned(), Value::from(name));
+    }
+}
+
+/// The range and the first of all ranges are the same; the single one wins.
+fn node_spec(spec: &mut Object) {
+    let first = spec
+        .get("podCIDRs")
+        .and_then(|ranges| ranges.get(0))
+        .cloned();
+    match (text_at(spec, "podCIDR"), first) {
+        ("", Some(Value::String(first))) if !first.is_empty() => {
+            spec.insert("podCIDR".to_owned(), Value::from(first));
+        }
+        ("", _) => {}
+        (single, first) if first.as_ref().and_then(Value::as_str) != Some(single) => {
+            let ranges = json!([single]);
+            spec.insert("podCIDRs".to_owned(), ranges);
+        }
+        _ => {}
     }
 }
 

@@ -19,6 +19,7 @@ const FORMS: &str = include_str!("../../data/forms.yaml");
 #[serde(deny_unknown_fields)]
 struct DefaultsFile {
     defaults: Vec<RowText>,
+    unrounded: Vec<String>,
     created: Vec<CreatedText>,
 }
 
@@ -54,6 +55,8 @@ struct CreatedText {
 struct FormText {
     #[serde(default)]
     kept: HashSet<String>,
+    #[serde(default)]
+    dropped: HashSet<String>,
     #[serde(default)]
     objects: Vec<String>,
     #[serde(default)]
@@ -152,6 +155,8 @@ pub(super) struct Plan {
     dropped: HashSet<Box<str>>,
     rows: Vec<Row>,
     rule: Option<Rule>,
+    /// Amounts in its maps keep what is finer than a thousandth.
+    pub(super) is_unrounded: bool,
     /// Fields that are added, each with its value.
     added: Vec<(Box<str>, Value)>,
 }
@@ -160,7 +165,8 @@ impl Plan {
     /// Does it, in the order that [`super`] tells. Null is nothing, as it is where Go has a pointer.
     pub(super) fn apply(&self, object: &mut Map<String, Value>) {
         object.retain(|name, value| {
-            !value.is_null() && !(is_empty(value) && self.dropped.contains(name.as_str()))
+            let is_dropped = is_empty(value) && self.dropped.contains(name.as_str());
+            !is_dropped && !value.is_null()
         });
         for row in &self.rows {
             row.apply(object);
@@ -216,6 +222,13 @@ impl Table {
                 let row = compile(&row, definition, &forms, schemas);
                 plans.entry(definition).or_default().rows.push(row);
             }
+        }
+        for definition in file
+            .unrounded
+            .iter()
+            .filter_map(|name| named(schemas, name))
+        {
+            plans.entry(definition).or_default().is_unrounded = true;
         }
         for (name, rule) in rules::RULES {
             if let Some(definition) = named(schemas, name) {
@@ -298,8 +311,10 @@ fn form_plan(schemas: &Schemas, definition: Definition, form: Option<&FormText>)
     let is_kept = |name: &str| {
         form.is_some_and(|form| form.kept.contains(name) || form.zeros.contains_key(name))
     };
+    let is_dropped = |name: &str| form.is_some_and(|form| form.dropped.contains(name));
     let dropped = fields.fields.iter().filter(|(name, field)| {
-        !fields.required.contains(*name) && !is_kept(name) && has_empty_value(schemas, &field.shape)
+        let is_written = is_kept(name) || (fields.required.contains(*name) && !is_dropped(name));
+        !is_written && has_empty_value(schemas, &field.shape)
     });
     let objects = form.into_iter().flat_map(|form| &form.objects);
     let zeros = form.into_iter().flat_map(|form| &form.zeros);
@@ -390,6 +405,7 @@ mod tests {
         let forms: HashMap<String, FormText> = serde_saphyr::from_str(FORMS).unwrap();
         let names = file.defaults.iter().flat_map(|row| &row.at);
         let names = names.chain(file.created.iter().flat_map(|row| &row.at));
+        let names = names.chain(&file.unrounded);
         for name in names.chain(forms.keys()) {
             assert!(named(schemas, name).is_some(), "{name}");
         }

@@ -428,6 +428,41 @@ fn a_volume_tells_since_when_it_is_pending() {
 }
 
 #[test]
+fn taints_of_devices_tell_since_when_they_are_there() {
+    let rule = created(json!({
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "DeviceTaintRule",
+        "metadata": { "name": "t", "creationTimestamp": "2026-08-01T10:00:00Z" },
+        "spec": { "taint": { "key": "k", "effect": "NoExecute" } },
+    }));
+    assert_eq!(rule["spec"]["taint"]["timeAdded"], "2026-08-01T10:00:00Z");
+}
+
+#[test]
+fn amounts_outside_the_core_keep_their_finest_parts() {
+    let overhead = json!({ "podFixed": { "cpu": "3u" } });
+    let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {}, "overhead": overhead });
+    assert_eq!(filled(class)["overhead"], overhead);
+    let pod = filled(pod(json!({ "overhead": { "cpu": "3u" } })));
+    assert_eq!(pod["spec"]["overhead"], json!({ "cpu": "1m" }));
+}
+
+#[test]
+fn ranges_of_a_node_are_there_once_and_as_a_list() {
+    let node = |spec| {
+        filled(json!({ "apiVersion": "v1", "kind": "Node", "metadata": {}, "spec": spec }))["spec"]
+            .clone()
+    };
+    let both = json!({ "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"] });
+    assert_eq!(node(json!({ "podCIDR": "10.0.0.0/24" })), both);
+    assert_eq!(node(json!({ "podCIDRs": ["10.0.0.0/24"] })), both);
+    assert_eq!(
+        node(json!({ "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.1.0.0/24"] })),
+        both
+    );
+}
+
+#[test]
 fn a_namespace_has_its_finalizer_from_the_start_and_never_again() {
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
     assert_eq!(filled(namespace.clone())["spec"], json!({}));
