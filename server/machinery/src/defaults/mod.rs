@@ -5,7 +5,7 @@
 //!
 //! 1. optional fields that are empty go, if Go would not write them (`data/forms.yaml`);
 //! 2. rows of the table are set where nothing is;
-//! 3. code does what rows cannot say ([`rules`]);
+//! 3. code does what rows cannot say (`rules.rs`);
 //! 4. what Go writes even if nobody gave it is added, such as `resources: {}`.
 //!
 //! Then come the fields of the object, so that a default may reach into what is filled in later. Amounts and times are
