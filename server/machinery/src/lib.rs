@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod kind;
 pub mod openapi;
 pub mod patch;
+pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
