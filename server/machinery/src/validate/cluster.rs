@@ -1,0 +1,326 @@
+//! What a cluster is made of and divided into: nodes, quotas, limits, classes, events.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::json;
+
+use super::amount::Amount;
+use super::place::{Place, is_same};
+use super::report::Report;
+use super::resources::{self, Owner};
+use super::{address, names, scheduling};
+
+/// The highest priority that a user may give.
+const PRIORITY: i64 = 1_000_000_000;
+
+/// Classes that come with the system, with their priorities.
+const SYSTEM_CLASSES: [(&str, i64); 2] = [
+    ("system-cluster-critical", 2_000_000_000),
+    ("system-node-critical", 2_000_001_000),
+];
+
+/// Rules for Nodes.
+pub(super) fn check_node(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Report) {
+    let spec = new.at("spec");
+    if let Some(old) = old {
+        check_node_change(new, old, report);
+    }
+    scheduling::check_taints(&spec.at("taints"), report);
+    check_node_status(new, report);
+    let ranges = spec.at("podCIDRs");
+    for range in ranges.items() {
+        address::check_range(&range, report);
+    }
+    report.check_unique(ranges.items());
+    if ranges.len() > 2 {
+        report.invalid(
+            &ranges,
+            "may specify no more than one CIDR for each IP family",
+        );
+    }
+    if ranges.is_empty() && !spec.at("podCIDR").is_empty() {
+        address::check_range(&spec.at("podCIDR").called("spec.podCIDRs[0]"), report);
+    }
+}
+
+fn check_node_change(new: &Place<'_>, old: &Place<'_>, report: &mut Report) {
+    let mut known = HashSet::new();
+    for address in new.at("status.addresses").items() {
+        if !known.insert((address.at("type").text(), address.at("address").text())) {
+            report.duplicate(&address);
+        }
+    }
+    let detail = "node updates may not change podCIDR except from \"\" to valid";
+    let ranges = (new.at("spec.podCIDRs"), old.at("spec.podCIDRs"));
+    if !ranges.1.is_empty() && !is_same(ranges.0.value, ranges.1.value) {
+        report.forbidden(&ranges.0, detail);
+    }
+    let provider = (new.at("spec.providerID"), old.at("spec.providerID"));
+    if !provider.1.is_empty() && provider.0.text() != provider.1.text() {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        report.forbidden(&provider.0, detail);
+    }
+}
+
+/// What a node has and offers.
+pub(super) fn check_node_status(node: &Place<'_>, report: &mut Report) {
+    for field in ["capacity", "allocatable"] {
+        for (name, amount) in node.at("status").at(field).entries() {
+            let place = amount.called(format!("status.{field}.{name}"));
+            resources::check_amount(&place, name, report);
+        }
+    }
+}
+
+/// Rules for quotas.
+pub(super) fn check_quota(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Report) {
+    for (name, amount) in new.at("spec.hard").entries() {
+        resources::check_name(&amount, name, Owner::Quota, report);
+        resources::check_amount(&amount, name, report);
+    }
+    if let Some(old) = old {
+        for field in ["spec.scopes", "spec.scopeSelector"] {
+            report.check_unchanged(&new.at(field), &old.at(field));
+        }
+    }
+}
+
+/// What of a quota is used.
+pub(super) fn check_quota_status(new: &Place<'_>, report: &mut Report) {
+    for field in ["status.hard", "status.used"] {
+        for (name, amount) in new.at(field).entries() {
+            resources::check_name(&amount, name, Owner::Quota, report);
+            resources::check_amount(&amount, name, report);
+        }
+    }
+}
+
+/// Rules for ranges of limits.
+pub(super) fn check_limits(new: &Place<'_>, _: Option<&Place<'_>>, report: &mut Report) {
+    let mut known = HashSet::new();
+    for limit in new.at("spec.limits").items() {
+        let kind = limit.at("type");
+        let errors = names::qualified(kind.text());
+        let standard = ["Container", "PersistentVolumeClaim", "Pod"];
+        if !errors.is_empty() {
+            report.invalid_each(&kind, errors);
+        } else if !kind.text().contains('/') && !standard.contains(&kind.text()) {
+            report.invalid(&kind, "must be a standard limit type or fully qualified");
+        }
+        if !known.insert(kind.text()) {
+            report.duplicate_value(&kind, json!(kind.text()), "");
+        }
+        check_limit(&limit, report);
+    }
+}
+
+fn check_limit(limit: &Place<'_>, report: &mut Report) {
+    let kind = limit.at("type").text();
+    let owner = match kind {
+        "Pod" | "Container" => Owner::Container,
+        _ => Owner::Any,
+    };
+    let mut keys = BTreeSet::new();
+    for field in [
+        "max",
+        "min",
+        "default",
+        "defaultRequest",
+        "maxLimitRequestRatio",
+    ] {
+        let amounts = limit.at(field);
+        if kind == "Pod" && field.starts_with("default") {
+            if !amounts.is_empty() {
+                report.forbidden(&amounts, "may not be specified when `type` is 'Pod'");
+            }
+            continue;
+        }
+        for (name, place) in amounts.entries() {
+            resources::check_name(&place, name, owner, report);
+            keys.insert(name);
+        }
+    }
+    if kind == "PersistentVolumeClaim"
+        && !["max", "min"]
+            .iter()
+            .any(|field| limit.at(field).key("storage").is_there())
+    {
+        let detail =
+            "either minimum or maximum storage value is required, but neither was provided";
+        report.required(&limit.at("limits"), detail);
+    }
+    for key in keys {
+        check_order(limit, key, report);
+    }
+}
+
+/// Least, default and most of one resource come in this order.
+fn check_order(limit: &Place<'_>, key: &str, report: &mut Report) {
+    let place = |field: &str| limit.at(field).key(key);
+    let shown = |field: &str| {
+        let value = place(field).value;
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let orders = [
+        ("min", "max", "min", "min value", "max value"),
+        (
+            "min",
+            "defaultRequest",
+            "defaultRequest",
+            "min value",
+            "default request value",
+        ),
+        (
+            "defaultRequest",
+            "max",
+            "defaultRequest",
+            "default request value",
+            "max value",
+        ),
+        (
+            "defaultRequest",
+            "default",
+            "defaultRequest",
+            "default request value",
+            "default limit value",
+        ),
+        ("min", "default", "default", "min value", "default value"),
+        ("default", "max", "default", "default value", "max value"),
+    ];
+    for (low, high, named, low_words, high_words) in orders {
+        let amounts = (
+            Amount::read(place(low).value),
+            Amount::read(place(high).value),
+        );
+        if let (Some(least), Some(most)) = amounts
+            && least > most
+        {
+            let detail = format!(
+                "{low_words} {} is greater than {high_words} {}",
+                shown(low),
+                shown(high)
+            );
+            report.invalid(&place(named), detail);
+        }
+    }
+    let ratio = place("maxLimitRequestRatio");
+    let Some(most) = Amount::read(ratio.value) else {
+        return;
+    };
+    if most < Amount::ONE {
+        report.invalid(
+            &ratio,
+            format!("ratio {} is less than 1", shown("maxLimitRequestRatio")),
+        );
+    }
+    let range = (
+        Amount::read(place("min").value),
+        Amount::read(place("max").value),
+    );
+    if let (Some(low), Some(high)) = range
+        && low.is_positive()
+        && most.to_float() > high.to_float() / low.to_float()
+    {
+        let detail = format!(
+            "ratio {} is greater than max/min = {:.6}",
+            shown("maxLimitRequestRatio"),
+            high.to_float() / low.to_float()
+        );
+        report.invalid(&ratio, detail);
+    }
+}
+
+/// Rules for classes of priority.
+pub(super) fn check_priority_class(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Report) {
+    let (name, value) = (new.at("metadata.name"), new.at("value"));
+    let number = value.number().unwrap_or_default();
+    if name.text().starts_with("system-") {
+        let is_known = SYSTEM_CLASSES.contains(&(name.text(), number));
+        if !is_known && old.is_none() {
+            let detail = "priority class names with 'system-' prefix are reserved for system use only. error: ";
+            let why = match SYSTEM_CLASSES
+                .iter()
+                .find(|(known, _)| *known == name.text())
+            {
+                Some((known, wanted)) => format!("value of {known} PriorityClass must be {wanted}"),
+                None => format!("{} is not a known system priority class", name.text()),
+            };
+            report.forbidden(&name, format!("{detail}{why}"));
+        }
+    } else if number > PRIORITY {
+        let detail = format!("maximum allowed value of a user defined priority is {PRIORITY}");
+        report.forbidden(&value, detail);
+    }
+}
+
+/// Rules for classes of runtimes.
+pub(super) fn check_runtime_class(new: &Place<'_>, _: Option<&Place<'_>>, report: &mut Report) {
+    for (name, amount) in new.at("overhead.podFixed").entries() {
+        resources::check_name(&amount, name, Owner::Container, report);
+        resources::check_amount(&amount, name, report);
+    }
+    super::labels::check(&new.at("scheduling.nodeSelector"), report);
+    scheduling::check_tolerations(&new.at("scheduling.tolerations"), report);
+}
+
+/// Rules for events of the core.
+pub(super) fn check_event(new: &Place<'_>, _: Option<&Place<'_>>, report: &mut Report) {
+    check_event_namespace(new, &new.at("involvedObject.namespace"), report);
+    if !new.at("eventTime").is_there() {
+        return;
+    }
+    // Those of the newer kind of events say who reports what.
+    let reporter = new.at("reportingComponent");
+    match reporter.text() {
+        "" => report.required(&reporter, ""),
+        text => report.invalid_each(&reporter, names::qualified(text)),
+    }
+    for field in ["reportingInstance", "action"] {
+        report.check_there(&new.at(field));
+        if new.at(field).len() > 128 {
+            report.invalid(&new.at(field), "can have at most 128 characters");
+        }
+    }
+    report.check_there(&new.at("reason"));
+}
+
+/// Rules for events of their own group.
+pub(super) fn check_new_event(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Report) {
+    let about = new
+        .at("regarding.namespace")
+        .called("involvedObject.namespace");
+    check_event_namespace(new, &about, report);
+    if old.is_some() {
+        return;
+    }
+    for field in ["eventTime", "reportingInstance", "action", "reason"] {
+        report.check_there(&new.at(field));
+    }
+    let reporter = new.at("reportingController");
+    match reporter.text() {
+        "" => report.required(&reporter, ""),
+        text => report.invalid_each(&reporter, names::qualified(text)),
+    }
+    let kind = new.at("type");
+    if !["Normal", "Warning"].contains(&kind.text()) {
+        report.invalid_text(&kind, format!("has invalid value: {}", kind.text()));
+    }
+    let note = new.at("note").called("message");
+    if note.len() > 1024 {
+        report.invalid(&note, "can have at most 1024 characters");
+    }
+}
+
+/// An event is in the namespace of what it is about; those about what has none are in one that is always there.
+fn check_event_namespace(event: &Place<'_>, about: &Place<'_>, report: &mut Report) {
+    let namespace = event.at("metadata.namespace").text();
+    let is_good = match about.text() {
+        "" => ["", "default", "kube-system"].contains(&namespace),
+        text => text == namespace,
+    };
+    if !is_good {
+        report.invalid_text(about, "does not match event.namespace");
+    }
+}
