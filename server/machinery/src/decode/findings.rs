@@ -5,7 +5,7 @@ use crate::schema::{Definition, Format, Schema, Schemas, Shape};
 use super::protobuf::Table;
 
 /// Upstream reports no more than these.
-const FAULTS_LIMIT: usize = 100;
+pub(super) const FAULTS_LIMIT: usize = 100;
 
 /// A place in what is decoded, as steps from the inside out. Kept on the stack: its name is made for errors only.
 #[derive(Clone, Copy)]
@@ -78,19 +78,21 @@ impl<'s> Findings<'s> {
 
     /// A field that the schema does not have.
     pub(super) fn unknown(&mut self, outer: &Place<'_>, name: &str) {
-        let path = Place::Key(outer, name).path();
-        self.fault(format!("unknown field {path:?}"));
+        self.fault(|| format!("unknown field {:?}", Place::Key(outer, name).path()));
     }
 
     /// A field that is there twice.
     pub(super) fn duplicate(&mut self, outer: &Place<'_>, name: &str) {
-        let path = Place::Key(outer, name).path();
-        self.fault(format!("duplicate field {path:?}"));
+        self.fault(|| format!("duplicate field {:?}", Place::Key(outer, name).path()));
     }
 
     /// Something that only strict decoding minds. Each is said once.
-    pub(super) fn fault(&mut self, fault: String) {
-        if self.faults.len() < FAULTS_LIMIT && !self.faults.contains(&fault) {
+    pub(super) fn fault(&mut self, fault: impl FnOnce() -> String) {
+        if self.faults.len() >= FAULTS_LIMIT {
+            return;
+        }
+        let fault = fault();
+        if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
     }

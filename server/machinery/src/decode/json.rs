@@ -4,6 +4,7 @@
 //! The parser takes what Go's takes, and says what Go's says of the rest.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
@@ -173,22 +174,20 @@ impl<'b, 'f, 's, 'g> Parser<'b, 'f, 's, 'g> {
         depth: usize,
         mut map: Map<String, Value>,
     ) -> Result<Value, String> {
-        let earlier = map.len();
-        let mut names: Vec<String> = Vec::new();
+        // What was there before this map began is no duplicate. Most often there is nothing, and the map itself knows.
+        let has_earlier = !map.is_empty();
+        let mut names: HashSet<String> = HashSet::new();
         let mut is_first = true;
         while let Some(key) = self.key(&mut is_first)? {
-            let is_there = match earlier {
-                0 => map.contains_key(key.as_ref()),
-                _ => names.iter().any(|name| **name == *key),
+            let is_there = match has_earlier {
+                true => !names.insert(key.clone().into_owned()),
+                false => map.contains_key(key.as_ref()),
             };
             if is_there {
                 self.findings.duplicate(place, &key);
             }
             let value = self.known(values, &Place::Key(place, &key), depth, None)?;
             let value = value.unwrap_or_else(|| leaf::zero(self.schemas.shape(values)));
-            if earlier > 0 {
-                names.push(key.clone().into_owned());
-            }
             map.insert(key.into_owned(), value);
         }
         Ok(Value::Object(map))

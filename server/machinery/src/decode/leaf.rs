@@ -46,9 +46,9 @@ impl Read<'_> {
     }
 
     /// As it is kept where any number may be; none if it is too great for any.
-    pub(super) fn number(self) -> Option<Number> {
+    pub(super) fn number(&self) -> Option<Number> {
         match self {
-            Self::Number(number) => Some(number),
+            Self::Number(number) => Some(number.clone()),
             Self::Digits(digits) => {
                 if let Ok(whole) = digits.parse::<i64>() {
                     return Some(whole.into());
@@ -129,20 +129,13 @@ impl Leaves {
     ) -> Value {
         match (shape, leaf) {
             (Shape::Any | Shape::Boolean, Leaf::Bool(value)) => value.into(),
-            (Shape::Any | Shape::Number, Leaf::Number(read)) => {
-                let text = if let Read::Digits(digits) = read {
-                    digits
-                } else {
-                    ""
-                };
-                match read.number() {
-                    Some(number) => Value::Number(number),
-                    None => {
-                        findings.mistyped(&format!("number {text}"), schema, place);
-                        Value::Null
-                    }
+            (Shape::Any | Shape::Number, Leaf::Number(read)) => match read.number() {
+                Some(number) => Value::Number(number),
+                None => {
+                    findings.mistyped(&format!("number {}", read.text()), schema, place);
+                    Value::Null
                 }
-            }
+            },
             (Shape::Integer { is_long }, Leaf::Number(read)) => {
                 whole(&read, *is_long, schema, place, findings)
             }

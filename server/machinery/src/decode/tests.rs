@@ -635,6 +635,25 @@ fn aliases_cannot_stand_for_more_than_memory_holds() {
 }
 
 #[test]
+fn many_keys_take_no_longer_than_a_moment() {
+    let keys = |write: fn(u32) -> String| (0..200_000).map(write).collect::<Vec<_>>().join(",");
+    let labels = keys(|number| format!("\"{number}\":\"\""));
+    let body = format!(r#"{{"metadata":{{"labels":{{"a":""}},"labels":{{{labels}}}}}}}"#);
+    let start = std::time::Instant::now();
+    let decoded = decode_as(Media::Json, "Pod", &body).unwrap();
+    assert_eq!(decoded.faults, [r#"duplicate field "metadata.labels""#]);
+    let body = format!(
+        "{{{},{}}}",
+        keys(|number| format!("{number}: a")),
+        keys(|number| format!("\"{number}\": b"))
+    );
+    let decoded = decode(Media::Yaml, body.as_bytes(), Schemas::builtin(), None).unwrap();
+    assert_eq!(decoded.faults, Vec::<String>::new());
+    // Seconds would be enough on any machine; a time that grows with the square of the keys is minutes.
+    assert!(start.elapsed().as_secs() < 30);
+}
+
+#[test]
 fn only_the_first_document_of_yaml_is_read() {
     assert_eq!(yaml_value("a: 1\n---\nb: ["), json!({"a": 1}));
     assert_eq!(yaml_value("---\n---\nb: 1"), json!(null));

@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::schema::{Definition, Schemas};
 
-use super::findings::Findings;
+use super::findings::{FAULTS_LIMIT, Findings};
 use super::{DEPTH_LIMIT, tree};
 
 /// What aliases may add to a document: a unit for each value, and one for each byte of text. Without a limit, a few
@@ -37,7 +37,7 @@ pub(super) fn read(
     let mut value = reader.document()?;
     if !reader.duplicates.is_empty() {
         let lines = reader.duplicates.join("\n  ");
-        findings.fault(format!("yaml: unmarshal errors:\n  {lines}"));
+        findings.fault(|| format!("yaml: unmarshal errors:\n  {lines}"));
     }
     if let Some(definition) = definition {
         tree::hold(&mut value, schemas, definition, findings);
@@ -133,8 +133,8 @@ impl<'t> Reader<'t> {
 
     fn map(&mut self, depth: usize) -> Result<Value, String> {
         let mut map = Map::new();
-        // Keys that are not text; most maps have none.
-        let mut others: Vec<Key> = Vec::new();
+        // Keys that are not text, by what they are called in JSON; most maps have none.
+        let mut others: HashMap<String, Key> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             let line = span.start.line();
@@ -171,21 +171,21 @@ impl<'t> Reader<'t> {
         value: Value,
         line: usize,
         map: &mut Map<String, Value>,
-        others: &mut Vec<Key>,
+        others: &mut HashMap<String, Key>,
     ) {
         let name = key.name();
         let is_twice = match &key {
             // A key that is not text may have the same name; it is another to YAML.
-            Key::Text(_) => map.contains_key(&name) && others.iter().all(|key| key.name() != name),
-            _ => others.contains(&key),
+            Key::Text(_) => map.contains_key(&name) && !others.contains_key(&name),
+            _ => others.get(&name) == Some(&key),
         };
-        if is_twice {
+        if is_twice && self.duplicates.len() < FAULTS_LIMIT {
             let shown = key.shown();
             self.duplicates
                 .push(format!("line {line}: key {shown} already set in map"));
         }
         if !matches!(key, Key::Text(_)) {
-            others.push(key);
+            others.insert(name.clone(), key);
         }
         map.insert(name, value);
     }
@@ -196,7 +196,7 @@ impl<'t> Reader<'t> {
         merged: Value,
         line: usize,
         map: &mut Map<String, Value>,
-        others: &mut Vec<Key>,
+        others: &mut HashMap<String, Key>,
     ) -> Result<(), String> {
         let maps = match merged {
             Value::Object(_) => vec![merged],

@@ -132,8 +132,8 @@ impl Reader<'_, '_, '_> {
         for field in Fields::of(bytes) {
             let (number, wired) = field?;
             let Some(field) = message.field(number) else {
-                let fault = format!("unknown protobuf field {number} of {}", message.name);
-                self.findings.fault(fault);
+                self.findings
+                    .fault(|| format!("unknown protobuf field {number} of {}", message.name));
                 continue;
             };
             match field.kept {
