@@ -151,6 +151,14 @@ impl Schemas {
         self.names.get(name).copied()
     }
 
+    /// The name of a definition. Looks at all of them: for errors, not for every request.
+    pub fn name(&self, definition: Definition) -> &str {
+        let mut names = self.names.iter();
+        names
+            .find(|(_, one)| **one == definition)
+            .map_or("", |(name, _)| name)
+    }
+
     /// The definition of a kind.
     pub fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Definition> {
         let key = (group.into(), version.into(), kind.into());
