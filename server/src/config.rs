@@ -110,6 +110,8 @@ pub struct Config {
     pub listen_metrics_urls: Vec<ListenUrl>,
     /// Where the resource API is served; nowhere if there is none.
     pub listen_api_urls: Vec<ListenUrl>,
+    /// The certificates of the resource API.
+    pub api_cert_dir: PathBuf,
     /// Where other members connect.
     pub listen_peer_urls: Vec<ListenUrl>,
     /// Whether the settings name these addresses. A member that is alone can do without the default one.
@@ -455,7 +457,10 @@ impl Config {
         let data_dir = optional(values.text("data-dir"))
             .unwrap_or_else(|| PathBuf::from(format!("{name}.etcd")));
         let keepalive_interval = values.duration("grpc-keepalive-interval");
+        let api_cert_dir =
+            optional(values.text("api-cert-dir")).unwrap_or_else(|| data_dir.join("pki"));
         Ok(Self {
+            api_cert_dir,
             data_dir,
             wal_dir: optional(values.text("wal-dir")),
             listen_client_urls,

@@ -40,6 +40,7 @@ pub mod start;
 pub mod status;
 pub mod sweep;
 mod text;
+pub mod tls;
 pub mod watch;
 
 pub use config::Config;

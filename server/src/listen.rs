@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -84,6 +85,18 @@ impl Default for Options {
 pub struct Peer {
     /// Where it connects from.
     pub address: SocketAddr,
+    /// The certificate that it has shown to be its own, if it was asked for one.
+    pub certificate: Option<Bytes>,
+}
+
+/// A connection that has shaken hands.
+pub struct Accepted<S> {
+    /// What HTTP runs on.
+    pub stream: S,
+    /// Which.
+    pub protocol: Protocol,
+    /// The client's certificate, in DER, if it has one that was checked.
+    pub certificate: Option<Bytes>,
 }
 
 /// Which HTTP a connection speaks.
@@ -104,7 +117,7 @@ pub trait Acceptor: Send + Sync + 'static {
     fn accept(
         &self,
         stream: TcpStream,
-    ) -> impl Future<Output = io::Result<(Self::Stream, Protocol)>> + Send;
+    ) -> impl Future<Output = io::Result<Accepted<Self::Stream>>> + Send;
 }
 
 /// Plain TCP.
@@ -114,7 +127,7 @@ pub struct Plain;
 impl Acceptor for Plain {
     type Stream = TcpStream;
 
-    async fn accept(&self, stream: TcpStream) -> io::Result<(TcpStream, Protocol)> {
+    async fn accept(&self, stream: TcpStream) -> io::Result<Accepted<TcpStream>> {
         let mut first = [0; PREFACE.len()];
         loop {
             let length = stream.peek(&mut first).await?;
@@ -122,7 +135,11 @@ impl Acceptor for Plain {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if let Some(protocol) = sniff(&first[..length]) {
-                return Ok((stream, protocol));
+                return Ok(Accepted {
+                    stream,
+                    protocol,
+                    certificate: None,
+                });
             }
             // The bytes stay unread, so the socket stays readable: nothing wakes us when more come.
             tokio::time::sleep(SNIFF_PAUSE).await;
@@ -307,7 +324,7 @@ fn hand_over<A: Acceptor, S: Serve>(
     let stream = stream.into_std()?;
     let shared = shared.clone();
     shard.spawn(async move {
-        if let Err(error) = serve(&shared, stream, Peer { address }).await {
+        if let Err(error) = serve(&shared, stream, address).await {
             tracing::debug!(%error, %address, "a connection ended with an error");
         }
         drop(slot);
@@ -318,14 +335,23 @@ fn hand_over<A: Acceptor, S: Serve>(
 async fn serve<A: Acceptor, S: Serve>(
     shared: &Arc<Shared<A, S>>,
     stream: std::net::TcpStream,
-    peer: Peer,
+    address: SocketAddr,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let options = &shared.options;
     let mut stop = shared.stop.clone();
     let accept = shared.acceptor.accept(TcpStream::from_std(stream)?);
-    let (stream, protocol) = tokio::select! {
+    let accepted = tokio::select! {
         accepted = tokio::time::timeout(options.handshake_timeout, accept) => accepted??,
         _ = stop.wait_for(|is_stopping| *is_stopping) => return Ok(()),
+    };
+    let Accepted {
+        stream,
+        protocol,
+        certificate,
+    } = accepted;
+    let peer = Peer {
+        address,
+        certificate,
     };
     let connection = Arc::new((shared.service.clone(), peer));
     let service = service_fn(move |request| {

@@ -33,7 +33,7 @@ use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, AnyOpen, Closed, Metrics, TimedEngine};
 use crate::node::Node;
 use crate::quota::Quota;
-use crate::resource::{self, Api};
+use crate::resource::{self, Api, Door, Pki};
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
 use crate::{etcd, raft, watch};
@@ -47,6 +47,9 @@ const FLUSH_LOG_BYTES: u64 = 64 << 20;
 
 /// Log kept behind the last flush, for members that are away for a while.
 const KEEP_LOG_BYTES: u64 = 64 << 20;
+
+/// What kubectl needs, in the data folder.
+const KUBECONFIG: &str = "admin.kubeconfig";
 
 /// How long connections may take to finish when the node stops.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,6 +76,17 @@ pub enum StartError {
         folder: String,
         /// What is wrong.
         source: StoreError,
+    },
+    /// The certificates cannot be read or made.
+    #[error(
+        "cannot use the certificates in {folder} (remove a damaged file, and it is made anew; or name another folder \
+         with --api-cert-dir)"
+    )]
+    Certificates {
+        /// Their folder.
+        folder: String,
+        /// What is wrong.
+        source: io::Error,
     },
     /// Consensus did not start.
     #[error(transparent)]
@@ -122,9 +136,9 @@ impl Running {
         self.addresses(0)[0]
     }
 
-    /// Where the resource API is bound.
-    pub fn api_addrs(&self) -> &[SocketAddr] {
-        self.addresses(API)
+    /// Where the resource API is bound: without TLS, and with it.
+    pub fn api_addrs(&self) -> [&[SocketAddr]; 2] {
+        [OPEN_API, SECURE_API].map(|place| self.addresses(place))
     }
 
     /// Where the metrics listeners are bound.
@@ -177,7 +191,8 @@ impl Running {
 
 /// The listeners of a node, by their place in [`Running`].
 const METRICS: usize = 2;
-const API: usize = 3;
+const OPEN_API: usize = 3;
+const SECURE_API: usize = 4;
 
 /// Starts a node. On return it serves, and everything that was committed before it stopped is applied.
 pub fn start(config: Config) -> Result<Running, StartError> {
@@ -185,11 +200,17 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let files = limits::open_files()?;
     limits::address_space(config.memory.total())?;
     // Sockets first: a start that cannot serve leaves no trace. Who connects now waits until the node is ready.
+    let (secure_urls, open_urls): (Vec<_>, Vec<_>) = config
+        .listen_api_urls
+        .iter()
+        .cloned()
+        .partition(ListenUrl::is_secure);
     let sockets = [
         bind(&config.listen_client_urls)?,
         bind(&config.listen_client_http_urls)?,
         bind(&config.listen_metrics_urls)?,
-        bind(&config.listen_api_urls)?,
+        bind(&open_urls)?,
+        bind(&secure_urls)?,
     ];
     let peer_sockets = peers::bind_peers(&config)?;
     let mut founding = None;
@@ -287,14 +308,14 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         &shards.handles()[0],
     );
     shards.handles()[0].spawn(service.look_after_leader(config.election_timeout));
-    let [clients, http, monitoring, api_sockets] = sockets;
+    let [clients, http, monitoring, open, secure] = sockets;
     let api = Arc::new(Api::new(
         node.clone(),
         resource::Options {
             request_timeout: config.request_timeout,
         },
     ));
-    if !api_sockets.is_empty() {
+    if !config.listen_api_urls.is_empty() {
         shards.handles()[0].spawn(resource::look_after(api.clone()));
     }
     let listeners = vec![
@@ -307,7 +328,17 @@ pub fn start(config: Config) -> Result<Running, StartError> {
             &config,
             files,
         )?,
-        serve(api_sockets, api, &shards, &config, files)?,
+        serve(
+            open,
+            Arc::new(Door {
+                api: api.clone(),
+                is_open: true,
+            }),
+            &shards,
+            &config,
+            files,
+        )?,
+        serve_securely(secure, api, &shards, &config, files)?,
     ];
     Ok(Running {
         node,
@@ -584,20 +615,61 @@ fn serve<S: Serve>(
     config: &Config,
     files: OpenFiles,
 ) -> Result<Listeners, StartError> {
-    let defaults = listen::Options::default();
-    let options = listen::Options {
-        max_connections: defaults.max_connections.min(files.connections),
-        max_concurrent_streams: config.max_concurrent_streams,
-        keepalive_interval: config.keepalive_interval,
-        keepalive_timeout: config.keepalive_timeout,
-        ..defaults
-    };
     Ok(Listeners::start(
         sockets,
         Plain,
         service,
         shards.handles(),
-        options,
+        listen_options(config, files),
+    )?)
+}
+
+fn listen_options(config: &Config, files: OpenFiles) -> listen::Options {
+    let defaults = listen::Options::default();
+    listen::Options {
+        max_connections: defaults.max_connections.min(files.connections),
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+        ..defaults
+    }
+}
+
+/// Serves the resource API by TLS, with certificates that are made if there are none.
+fn serve_securely(
+    sockets: Vec<std::net::TcpListener>,
+    api: Arc<Api>,
+    shards: &Shards,
+    config: &Config,
+    files: OpenFiles,
+) -> Result<Listeners, StartError> {
+    let door = Arc::new(Door {
+        api,
+        is_open: false,
+    });
+    let Some(first) = sockets.first() else {
+        return serve(sockets, door, shards, config, files);
+    };
+    let addresses = sockets
+        .iter()
+        .map(std::net::TcpListener::local_addr)
+        .collect::<io::Result<Vec<_>>>()?;
+    let folder = &config.api_cert_dir;
+    let first = first.local_addr()?;
+    let secure = Pki::open(folder, &addresses).and_then(|pki| {
+        pki.write_kubeconfig(&config.data_dir.join(KUBECONFIG), first)?;
+        pki.secure()
+    });
+    let secure = secure.map_err(|source| StartError::Certificates {
+        folder: folder.display().to_string(),
+        source,
+    })?;
+    Ok(Listeners::start(
+        sockets,
+        secure,
+        door,
+        shards.handles(),
+        listen_options(config, files),
     )?)
 }
 

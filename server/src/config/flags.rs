@@ -103,6 +103,7 @@ pub(crate) const NODE: &[Flag] = flags! {
 
     [Own]
     "listen-api-urls" List, "" Works "Where the resource API (Kubernetes' conventions, for kubectl) is served: https, or http on loopback.";
+    "api-cert-dir" Text, "" Works "The certificates of the resource API; made where there are none. The folder pki in the data folder if not given.";
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
     "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
     "wal-direct-writes" Bool, "true" Works "Write the raft log past the page cache where the file system can; false: through it.";

@@ -27,11 +27,6 @@ fn is_service(kind: &Kind) -> bool {
     is(kind, "", "Service")
 }
 
-/// Whether whoever creates an object may say what its status is.
-pub(super) fn keeps_status(kind: &Kind) -> bool {
-    is(kind, "", "Node")
-}
-
 /// The field that a part of an object is.
 pub(super) fn part(subresource: &str) -> &str {
     match subresource {
@@ -48,7 +43,6 @@ pub(super) fn creating(
     object: &mut Value,
     change: &mut Change,
 ) -> Result<(), Status> {
-    machinery::defaults::prepare_status(kind, object);
     if kind.namespaced {
         in_namespace(api, kind, namespace, object, change)?;
     }
@@ -58,6 +52,7 @@ pub(super) fn creating(
     if is_service(kind) {
         services::creating(api, object, change)?;
     }
+    machinery::defaults::prepare_create(kind, object);
     Ok(())
 }
 

@@ -16,11 +16,13 @@ mod keeper;
 mod meta;
 mod negotiate;
 mod path;
+mod pki;
 mod registry;
 mod reply;
 mod services;
 mod stored;
 mod verbs;
+mod who;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,7 @@ use machinery::status::{Reason, Status};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use self::keeper::run as look_after;
+pub use self::pki::Pki;
 
 use self::asked::Asked;
 use self::documents::Documents;
@@ -42,6 +45,7 @@ use self::path::{Path, Query, Target};
 use self::registry::Registry;
 use self::reply::Wish;
 use self::verbs::Deletion;
+use self::who::User;
 use crate::etcd::Body;
 use crate::listen::{Peer, Serve};
 use crate::node::Node;
@@ -83,9 +87,22 @@ fn random<const LENGTH: usize>() -> [u8; LENGTH] {
     random
 }
 
-impl Serve for Api {
-    async fn respond(&self, _: &Peer, request: Request<Incoming>) -> Response<Body> {
-        let mut response = match self.answer(request).await {
+/// The API as a listener serves it.
+pub struct Door {
+    /// The API.
+    pub api: Arc<Api>,
+    /// Whether whoever can connect may do everything, with or without a certificate.
+    pub is_open: bool,
+}
+
+impl Serve for Door {
+    async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        let user = if self.is_open {
+            User::of_this_machine()
+        } else {
+            User::of_certificate(peer.certificate.as_deref())
+        };
+        let mut response = match self.api.answer(&user, request).await {
             Ok(response) => response,
             Err(error) => reply::status(&error),
         };
@@ -117,11 +134,20 @@ impl Api {
             .expect("the table has the kinds that the code names")
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+    async fn answer(
+        &self,
+        user: &User,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
         let uri = request.uri().clone();
         let headers = request.headers();
+        let asked = Path::read(uri.path());
+        if !user.may_all() && !matches!(asked, Path::Version | Path::Health(_)) {
+            let verb = request.method().as_str().to_lowercase();
+            return Err(user.refuse(&verb, uri.path()));
+        }
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let target = match Path::read(uri.path()) {
+        let target = match asked {
             Path::Objects(target) => target,
             _ if !is_read => return Err(unknown()),
             Path::Root => return Ok(self.documents.paths()),

@@ -121,8 +121,12 @@ impl Pki {
             KeyUsagePurpose::DigitalSignature,
         ];
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let authority = CertifiedIssuer::self_signed(params.clone(), key).map_err(io::Error::other)?;
-        write(&path(&self.folder, "ca.key"), &authority.key().serialize_pem())?;
+        let authority =
+            CertifiedIssuer::self_signed(params.clone(), key).map_err(io::Error::other)?;
+        write(
+            &path(&self.folder, "ca.key"),
+            &authority.key().serialize_pem(),
+        )?;
         write(&path(&self.folder, "ca.crt"), &authority.pem())?;
         self.authority()
     }

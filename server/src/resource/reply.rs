@@ -63,11 +63,11 @@ impl Reply {
             Form::Whole => Self::value(code, object),
             Form::Table => {
                 let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
-                let objects = std::slice::from_ref(object);
-                let table = table::table(kind, objects, wish.include, true, metadata, wish.now);
+                let table =
+                    table::table_of_one(kind, object, wish.include, true, metadata, wish.now);
                 Self::value(code, &table)
             }
-            Form::Metadata => Self::value(code, &partial(object)),
+            Form::Metadata => Self::value(code, &table::partial(object)),
         }
     }
 
@@ -92,15 +92,6 @@ impl Reply {
         }
         response
     }
-}
-
-/// An object's metadata alone.
-pub(super) fn partial(object: &Value) -> Value {
-    json!({
-        "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": object["metadata"],
-    })
 }
 
 /// A list at a revision; the parts come from whoever has them.
@@ -166,13 +157,7 @@ impl List<'_> {
                 Ok(Reply::value(StatusCode::OK, &table))
             }
             Form::Metadata => {
-                let items: Vec<Value> = objects.iter().map(partial).collect();
-                let list = json!({
-                    "kind": "PartialObjectMetadataList",
-                    "apiVersion": "meta.k8s.io/v1",
-                    "metadata": self.metadata(),
-                    "items": items,
-                });
+                let list = table::partial_list(objects, self.metadata());
                 Ok(Reply::value(StatusCode::OK, &list))
             }
         }

@@ -93,10 +93,6 @@ impl Graph {
         self.heads.get(key)
     }
 
-    pub(super) fn has_uid(&self, uid: &str) -> bool {
-        self.keys.contains_key(uid)
-    }
-
     /// The object of a uid.
     pub(super) fn of_uid(&self, uid: &str) -> Option<&Head> {
         self.heads.get(self.keys.get(uid)?)
@@ -241,7 +237,7 @@ mod tests {
         assert_eq!(graph.owned_by("o").count(), 1);
         graph.remove("o", &mut tasks);
         assert_eq!(tasks, BTreeSet::from([Task::Owned("d".into())]));
-        assert!(!graph.has_uid("o"));
+        assert!(graph.of_uid("o").is_none());
     }
 
     #[test]

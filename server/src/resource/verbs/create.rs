@@ -180,10 +180,4 @@ fn prepare(kind: &Kind, object: &mut Value, now: i64) {
     if kind.counts_generations {
         metadata.insert("generation".to_owned(), json!(1));
     }
-    if kind.has_status()
-        && !hooks::keeps_status(kind)
-        && let Some(fields) = object.as_object_mut()
-    {
-        fields.remove("status");
-    }
 }

@@ -263,6 +263,7 @@ impl Api {
         merge(kind, old, &mut new, &asked.target.subresource);
         hooks::merging(kind, old, &mut new, &asked.target.subresource);
         defaults::fill(kind, &mut new);
+        defaults::prepare_update(kind, &mut new, old);
         count(kind, old, &mut new);
         let errors = validate::updated(kind, &new, old, &asked.target.subresource);
         if !errors.is_empty() {

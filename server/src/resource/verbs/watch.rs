@@ -24,7 +24,7 @@ use crate::etcd::Body;
 use crate::resource::asked::Asked;
 use crate::resource::negotiate::Form;
 use crate::resource::registry::{Registry, end_of_prefix};
-use crate::resource::reply::{self, Wish};
+use crate::resource::reply::Wish;
 use crate::resource::{Api, error, stored};
 use crate::watch::{Create, KeyRange, Listener, Silence, Told};
 
@@ -316,27 +316,18 @@ impl Watch {
     fn write(&mut self, what: &str, object: &Value, lines: &mut Vec<u8>) {
         let json = match self.wish.form {
             Form::Whole => stored::write(object),
-            Form::Metadata => stored::write(&reply::partial(object)),
-            Form::Table => self.table(
-                std::slice::from_ref(object),
-                &object["metadata"]["resourceVersion"],
-            ),
+            Form::Metadata => stored::write(&table::partial(object)),
+            Form::Table => self.table(object, &object["metadata"]["resourceVersion"]),
         };
         write_line(what, &json, lines);
     }
 
-    fn table(&mut self, objects: &[Value], version: &Value) -> Vec<u8> {
+    fn table(&mut self, object: &Value, version: &Value) -> Vec<u8> {
         let metadata = json!({ "resourceVersion": version });
         let now = self.registry.now();
         let include: Include = self.wish.include;
-        let table = table::table(
-            &self.kind,
-            objects,
-            include,
-            self.has_columns,
-            metadata,
-            now,
-        );
+        let table =
+            table::table_of_one(&self.kind, object, include, self.has_columns, metadata, now);
         self.has_columns = false;
         stored::write(&table)
     }
@@ -358,9 +349,9 @@ impl Watch {
             Form::Table => {
                 let columns = self.has_columns;
                 let include = self.wish.include;
-                let mut table = table::table(
+                let mut table = table::table_of_one(
                     &self.kind,
-                    std::slice::from_ref(&object),
+                    &object,
                     include,
                     columns,
                     json!({ "resourceVersion": revision.to_string() }),
@@ -369,7 +360,7 @@ impl Watch {
                 self.has_columns = false;
                 // What a bookmark says is in its object: its cells say nothing.
                 if let Some(row) = table["rows"].get_mut(0) {
-                    row["object"] = reply::partial(&object);
+                    row["object"] = table::partial(&object);
                 }
                 stored::write(&table)
             }
