@@ -6,6 +6,7 @@
 mod dev;
 mod flags;
 mod help;
+mod kubeconfig;
 mod parse;
 mod recover;
 mod snapshot;
@@ -49,6 +50,8 @@ pub enum Invocation {
     Recover(RecoverOptions),
     /// Ask running members how they are.
     Status(StatusOptions),
+    /// Print what kubectl needs, of this data folder.
+    Kubeconfig(PathBuf),
     /// Run a cluster on this machine.
     Dev(DevOptions),
     /// Print this and exit.
@@ -283,6 +286,7 @@ impl Invocation {
             Some("snapshot") => snapshot::read(&arguments[1..]),
             Some("recover") => recover::read(&arguments[1..], environment),
             Some("status") => status::read(&arguments[1..]),
+            Some("kubeconfig") => kubeconfig::read(&arguments[1..], environment),
             Some("dev") => dev::read(&arguments[1..]),
             Some("help") => match arguments.get(1).map(String::as_str) {
                 None => Ok(Self::Print(help::node())),
@@ -290,6 +294,7 @@ impl Invocation {
                 Some("snapshot") => Ok(Self::Print(help::snapshot())),
                 Some("recover") => Ok(Self::Print(help::recover())),
                 Some("status") => Ok(Self::Print(help::status())),
+                Some("kubeconfig") => Ok(Self::Print(help::kubeconfig())),
                 Some("dev") => Ok(Self::Print(help::dev())),
                 Some("--markdown") => Ok(Self::Print(help::markdown())),
                 Some(other) => Err(ConfigError::Positional(other.to_owned())),
@@ -326,6 +331,10 @@ fn read_node(arguments: &[String], environment: &Environment) -> Result<Invocati
         } else {
             Vec::new()
         };
+    }
+    if arguments.is_empty() && values.changed().next().is_none() {
+        // Nobody who starts an etcd does so without any setting.
+        values.read_arguments(&[format!("--listen-api-urls={DEFAULT_API}")])?;
     }
     let mut config = Config::from_values(&values)?;
     config.notes.splice(0..0, notes);
@@ -398,6 +407,12 @@ fn auto_compaction(values: &Values) -> Result<Option<Retention>, ConfigError> {
     }
 }
 
+/// Where the resource API is served if nothing at all is said.
+const DEFAULT_API: &str = "https://127.0.0.1:6443";
+
+/// History that is kept where the resource API is served and nobody said how much.
+const API_RETENTION: Duration = Duration::from_secs(3600);
+
 /// What is compacted more often than this, nobody could watch.
 const SHORTEST_RETENTION: Duration = Duration::from_secs(1);
 
@@ -457,6 +472,7 @@ impl Config {
         let data_dir = optional(values.text("data-dir"))
             .unwrap_or_else(|| PathBuf::from(format!("{name}.etcd")));
         let keepalive_interval = values.duration("grpc-keepalive-interval");
+        let has_api = !values.list("listen-api-urls").is_empty();
         let api_cert_dir =
             optional(values.text("api-cert-dir")).unwrap_or_else(|| data_dir.join("pki"));
         Ok(Self {
@@ -498,7 +514,12 @@ impl Config {
                 quota => quota,
             },
             slow_request: values.duration("warning-unary-request-duration"),
-            auto_compaction: auto_compaction(values)?,
+            auto_compaction: match auto_compaction(values)? {
+                None if has_api && !values.is_set("auto-compaction-retention") => {
+                    Some(Retention::Time(API_RETENTION))
+                }
+                retention => retention,
+            },
             sweep: sweep::Options {
                 // etcd takes zero for its default, too.
                 batch_limit: match values.number("compaction-batch-limit") {

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use server::config::Invocation;
-use server::{dev, dump, recover, snapshot, start, status};
+use server::{dev, dump, recover, resource, snapshot, start, status};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Snapshot(command)) => snapshot::run(&command),
         Ok(Invocation::Recover(options)) => recover::run(&options),
         Ok(Invocation::Status(options)) => status::run(&options),
+        Ok(Invocation::Kubeconfig(folder)) => resource::print_kubeconfig(&folder),
         Ok(Invocation::Dev(options)) => dev::run(&options),
         Ok(Invocation::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,

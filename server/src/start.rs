@@ -33,7 +33,7 @@ use crate::listen::{self, Listeners, Plain, Serve};
 use crate::metrics::{self, AnyOpen, Closed, Metrics, TimedEngine};
 use crate::node::Node;
 use crate::quota::Quota;
-use crate::resource::{self, Api, Door, Pki};
+use crate::resource::{self, Api, Door, KUBECONFIG, Pki};
 use crate::scrub::{self, Scrub};
 use crate::shard::Shards;
 use crate::{etcd, raft, watch};
@@ -47,9 +47,6 @@ const FLUSH_LOG_BYTES: u64 = 64 << 20;
 
 /// Log kept behind the last flush, for members that are away for a while.
 const KEEP_LOG_BYTES: u64 = 64 << 20;
-
-/// What kubectl needs, in the data folder.
-const KUBECONFIG: &str = "admin.kubeconfig";
 
 /// How long connections may take to finish when the node stops.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -102,7 +102,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     "version" Bool, "false" Works "Print the version and exit.";
 
     [Own]
-    "listen-api-urls" List, "" Works "Where the resource API (Kubernetes' conventions, for kubectl) is served: https, or http on loopback.";
+    "listen-api-urls" List, "" Works "Where the resource API (Kubernetes' conventions, for kubectl) is served: https, or http on loopback. Without any setting at all: https://127.0.0.1:6443.";
     "api-cert-dir" Text, "" Works "The certificates of the resource API; made where there are none. The folder pki in the data folder if not given.";
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
     "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
@@ -148,7 +148,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     "grpc-keepalive-timeout" Duration, "20s" Works "How long the answer to that ping may take.";
     "quota-backend-bytes" Number(i64::MIN, MAX), "0" Works "The largest database; 0 means 2 GiB, negative no limit. Beyond it, NOSPACE stops writes.";
     "auto-compaction-mode" Choice(&["periodic", "revision"]), "periodic" Works "What --auto-compaction-retention counts: time or revisions.";
-    "auto-compaction-retention" Text, "0" Works "History to keep: hours or a duration such as 30m, or revisions, by the mode; 0 keeps all.";
+    "auto-compaction-retention" Text, "0" Works "History to keep: hours or a duration such as 30m, or revisions, by the mode; 0 keeps all. Where the resource API is served, 1h if not given.";
 
     [Monitoring]
     "log-level" Choice(&["debug", "info", "warn", "error", "panic", "fatal"]), "info" Works "The least important lines to log.";
@@ -322,12 +322,18 @@ pub(crate) const STATUS: &[Flag] = flags! {
     "timeout" Duration, "3s" Works "How long an answer may take.";
 };
 
+/// The flags of `holdfast kubeconfig`.
+pub(crate) const KUBECONFIG: &[Flag] = flags! {
+    [Member]
+    "data-dir" Text, "default.etcd" Works "The data folder of a node that serves the resource API.";
+};
+
 /// The flags of `holdfast dev`.
 pub(crate) const DEV: &[Flag] = flags! {
     [Member]
     "nodes" Choice(&["1", "3", "5"]), "3" Works "How many nodes: 1, 3 or 5. Any one of three may fail, any two of five.";
     "data-dir" Text, "holdfast-dev" Works "Where the nodes' folders n1, n2, .. and their logs n1.log, n2.log, .. are kept.";
-    "base-port" Number(1, 65_000), "2379" Works "The first node's client port; 10 more for each next node. Peers use the port after it.";
+    "base-port" Number(1, 65_000), "2379" Works "The first node's client port; 10 more for each next node. Peers use the port after it, the resource API the one after that.";
     "fresh" Bool, "false" Works "Begin anew: remove the nodes and logs that holdfast dev made in the folder.";
 };
 

@@ -18,11 +18,13 @@ const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
 It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
 watch, hold leases and locks, elect leaders, compact, and ask for status and health. Several members
-make a cluster that outlives the loss of some. Users and roles, and TLS, are not built yet; calls and
-flags for them are refused.
+make a cluster that outlives the loss of some. The resource API serves kubectl and controllers from the
+same store. Users and roles, and TLS on etcd's ports, are not built yet; calls and flags for them are
+refused.
 
-Start a node for a try, with its data in ./default.etcd:
+Start a node for a try, with its data in ./default.etcd and the resource API on port 6443:
   holdfast
+  kubectl --kubeconfig default.etcd/admin.kubeconfig get namespaces
 
 Start one to stay:
   holdfast --name=one --data-dir=/var/lib/holdfast \\
@@ -33,6 +35,7 @@ Start a cluster of three on this machine, for a try:
 
 Other commands:
   holdfast dev              run a cluster on this machine
+  holdfast kubeconfig       print what kubectl needs to reach a node's resource API
   holdfast status           ask the members of a cluster how they are
   holdfast dump log         print the raft log of a stopped node, one JSON object per line
   holdfast dump state       print the database of a stopped node
@@ -40,6 +43,7 @@ Other commands:
   holdfast recover          go on with one member of a cluster whose majority is lost for good
   holdfast help             this text
   holdfast help dev         the flags of holdfast dev
+  holdfast help kubeconfig  the flags of holdfast kubeconfig
   holdfast help status      the flags of holdfast status
   holdfast help dump        the flags of holdfast dump
   holdfast help snapshot    the flags of holdfast snapshot
@@ -104,6 +108,24 @@ If anything is damaged, the exit code is 1.
         let _ = write!(text, "\nFlags of {title}:\n");
         table.iter().for_each(|flag| describe(&mut text, flag));
     }
+    text
+}
+
+/// The text of `holdfast kubeconfig --help`.
+pub(super) fn kubeconfig() -> String {
+    let mut text = "\
+Usage: holdfast kubeconfig [flags]
+
+Prints what kubectl needs to reach the resource API of the node whose data folder this is: its
+address, the authority that its certificate is from, and a client certificate that may do everything.
+  holdfast kubeconfig > ~/.kube/config
+
+Flags:
+"
+    .to_owned();
+    flags::KUBECONFIG
+        .iter()
+        .for_each(|flag| describe(&mut text, flag));
     text
 }
 

@@ -42,10 +42,10 @@ impl Plan {
         (1..=self.nodes).map(|number| format!("n{number}"))
     }
 
-    /// A node's port for clients and the one for peers, by its place from 0.
-    pub(super) fn ports(self, place: u16) -> (u16, u16) {
+    /// A node's port for clients, the one for peers and that of the resource API, by its place from 0.
+    pub(super) fn ports(self, place: u16) -> [u16; 3] {
         let client = self.base_port + 10 * place;
-        (client, client + 1)
+        [client, client + 1, client + 2]
     }
 }
 
@@ -133,6 +133,11 @@ impl Folder {
     /// A node's data folder.
     pub(super) fn data_dir(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The certificates of the resource API, for all nodes.
+    pub(super) fn certificates(&self) -> PathBuf {
+        self.path.join("pki")
     }
 
     /// The file that a node logs to.
@@ -245,8 +250,8 @@ mod tests {
             nodes: 3,
             base_port: 2379,
         };
-        assert_eq!(plan.ports(0), (2379, 2380));
-        assert_eq!(plan.ports(2), (2399, 2400));
+        assert_eq!(plan.ports(0), [2379, 2380, 2381]);
+        assert_eq!(plan.ports(2), [2399, 2400, 2401]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use self::folder::Folder;
 use self::process::Process;
 use self::screen::Screen;
 use crate::config::{DevOptions, HOLDFAST_VERSION};
+use crate::resource::Pki;
 use crate::signals::Signals;
 use crate::text::{Align, table};
 
@@ -53,6 +54,9 @@ fn launch(options: &DevOptions) -> Result<ExitCode, Failure> {
     let mut processes = processes(&folder);
     processes.iter().try_for_each(Process::check_ports)?;
     folder.begin()?;
+    // Before the nodes, which would each make their own.
+    Pki::open(&folder.certificates(), &[])
+        .map_err(|error| format!("cannot make the certificates of the resource API: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -114,7 +118,8 @@ impl Cluster {
              Try it in another terminal:\n  \
              etcdctl --endpoints={endpoints} put greeting hello\n  \
              etcdctl --endpoints={endpoints} get greeting\n  \
-             {program} status --endpoints={endpoints}\n"
+             {program} status --endpoints={endpoints}\n  \
+             kubectl --kubeconfig {folder}/n1/admin.kubeconfig get namespaces\n"
         );
         if self.processes.len() > 1 {
             text.push_str(&format!(

@@ -28,6 +28,9 @@ pub(super) struct Process {
     /// Where clients connect, as `host:port`.
     pub(super) client: String,
     peer: String,
+    api: String,
+    /// Those of the resource API, which all nodes share.
+    certificates: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
     endpoint: Endpoint,
@@ -40,11 +43,13 @@ pub(super) struct Process {
 impl Process {
     /// The node at a place, which does not run yet.
     pub(super) fn new(folder: &Folder, place: u16, name: &str) -> Self {
-        let (client, peer) = folder.plan().ports(place);
+        let [client, peer, api] = folder.plan().ports(place);
         let client = format!("127.0.0.1:{client}");
         Self {
             name: name.to_owned(),
             peer: format!("127.0.0.1:{peer}"),
+            api: format!("127.0.0.1:{api}"),
+            certificates: folder.certificates(),
             data_dir: folder.data_dir(name),
             log: folder.log(name),
             endpoint: Endpoint::new(&client, PATIENCE),
@@ -57,7 +62,7 @@ impl Process {
 
     /// Fails if somebody else has one of its ports.
     pub(super) fn check_ports(&self) -> Result<(), Failure> {
-        for address in [&self.client, &self.peer] {
+        for address in [&self.client, &self.peer, &self.api] {
             TcpListener::bind(address).map_err(|error| {
                 format!(
                     "cannot use {address} for {}: {error}; another etcd or holdfast may run there: end it, or choose \
@@ -99,6 +104,9 @@ impl Process {
             .args(["--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", initial_cluster])
             .args(["--initial-cluster-token", "holdfast-dev"])
+            .args(["--listen-api-urls", &format!("https://{}", self.api)])
+            .arg("--api-cert-dir")
+            .arg(&self.certificates)
             .arg("--end-with-stdin")
             // Nothing is written there: it is closed with this process, however that ends.
             .stdin(Stdio::piped())

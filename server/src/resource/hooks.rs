@@ -27,11 +27,12 @@ fn is_service(kind: &Kind) -> bool {
     is(kind, "", "Service")
 }
 
-/// The field that a part of an object is.
-pub(super) fn part(subresource: &str) -> &str {
+/// The fields that a part of an object is.
+pub(super) fn parts(subresource: &str) -> &'static [&'static str] {
     match subresource {
-        "finalize" | "ephemeralcontainers" | "resize" => "spec",
-        _ => "status",
+        "finalize" | "ephemeralcontainers" | "resize" => &["spec"],
+        "binding" => &["spec", "status"],
+        _ => &["status"],
     }
 }
 
@@ -53,6 +54,9 @@ pub(super) fn creating(
         services::creating(api, object, change)?;
     }
     machinery::defaults::prepare_create(kind, object);
+    if is_custom_definition(kind) {
+        say_without_effect(object, api.registry.now());
+    }
     Ok(())
 }
 
@@ -195,6 +199,28 @@ pub(super) fn is_held(kind: &Kind, object: &Value) -> bool {
             .as_array()
             .is_some_and(|list| !list.is_empty());
     waits || is_full || !meta::finalizers(object).is_empty()
+}
+
+fn is_custom_definition(kind: &Kind) -> bool {
+    is(kind, "apiextensions.k8s.io", "CustomResourceDefinition")
+}
+
+/// Custom kinds are kept, and not served yet: whoever waits for one is told so.
+fn say_without_effect(definition: &mut Value, now: i64) {
+    let message =
+        "this server keeps custom resource definitions, but does not serve their kinds yet";
+    let condition = |what: &str, status: &str| {
+        json!({
+            "type": what, "status": status, "reason": "NotServed", "message": message,
+            "lastTransitionTime": meta::timestamp(now),
+        })
+    };
+    let names = definition["spec"]["names"].clone();
+    definition["status"] = json!({
+        "conditions": [condition("NamesAccepted", "True"), condition("Established", "False")],
+        "acceptedNames": names,
+        "storedVersions": [],
+    });
 }
 
 /// Whether two versions of an object count as one of what is wanted, beyond all fields but metadata and status.

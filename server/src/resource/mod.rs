@@ -24,6 +24,8 @@ mod stored;
 mod verbs;
 mod who;
 
+use std::io::Write as _;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,9 @@ use self::who::User;
 use crate::etcd::Body;
 use crate::listen::{Peer, Serve};
 use crate::node::Node;
+
+/// What kubectl needs, in the data folder.
+pub const KUBECONFIG: &str = "admin.kubeconfig";
 
 /// The longest body that is read.
 const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -85,6 +90,28 @@ fn random<const LENGTH: usize>() -> [u8; LENGTH] {
         part.copy_from_slice(&fresh.as_bytes()[8..][8 - part.len()..]);
     }
     random
+}
+
+/// Prints what kubectl needs, of a data folder.
+pub fn print_kubeconfig(data_dir: &std::path::Path) -> ExitCode {
+    let path = data_dir.join(KUBECONFIG);
+    let written = std::fs::read(&path).map_err(|error| {
+        format!(
+            "cannot read {}: {error}; it is written when a node is started with --listen-api-urls=https://..",
+            path.display()
+        )
+    });
+    let printed = written.and_then(|text| {
+        let printed = std::io::stdout().write_all(&text);
+        printed.map_err(|error| error.to_string())
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "holdfast kubeconfig: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The API as a listener serves it.
@@ -186,7 +213,7 @@ impl Api {
             query,
             wish,
         };
-        self.objects(&asked, request).await
+        self.objects(&asked, user, request).await
     }
 
     fn find(&self, target: Target) -> Result<(Arc<Kind>, Target), Status> {
@@ -210,6 +237,7 @@ impl Api {
     async fn objects(
         &self,
         asked: &Asked,
+        user: &User,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         let (kind, target) = (&asked.kind, &asked.target);
@@ -247,6 +275,18 @@ impl Api {
             ("get", "scale") => self.get_scale(asked).await,
             ("get", _) => self.get(asked).await,
             ("list", _) => self.list(asked).await,
+            ("create", "") if verbs::is_review(asked) => {
+                let media = negotiate::media(headers)?;
+                self.review(asked, user, media, &read(body).await?)
+            }
+            ("create", "binding") => {
+                let media = negotiate::media(headers)?;
+                self.bind(asked, media, &read(body).await?).await
+            }
+            ("create", "eviction") => {
+                let media = negotiate::media(headers)?;
+                self.evict(asked, media, &read(body).await?).await
+            }
             ("create", "") => {
                 let media = negotiate::media(headers)?;
                 self.create(asked, media, &read(body).await?).await

@@ -62,7 +62,7 @@ impl Deletion {
         Self::of(&options, &asked.query)
     }
 
-    fn of(options: &Value, query: &Query) -> Result<Self, Status> {
+    pub(super) fn of(options: &Value, query: &Query) -> Result<Self, Status> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let mut deletion = Self {
             is_dry: options["dryRun"]

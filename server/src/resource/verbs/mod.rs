@@ -3,8 +3,11 @@
 mod create;
 mod delete;
 mod modify;
+mod pods;
 mod read;
+mod reviews;
 mod scale;
 mod watch;
 
 pub(super) use self::delete::Deletion;
+pub(super) use self::reviews::is_review;

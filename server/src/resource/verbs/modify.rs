@@ -305,10 +305,11 @@ fn merge(kind: &Kind, old: &Value, new: &mut Value, subresource: &str) {
         return;
     }
     // A part was written: everything else stays.
-    let part = hooks::part(subresource);
-    fields.retain(|name, _| name == "metadata" || name == part);
+    let parts = hooks::parts(subresource);
+    let is_written = |name: &str| name == "metadata" || parts.contains(&name);
+    fields.retain(|name, _| is_written(name));
     for (name, value) in before {
-        if name != "metadata" && name != part {
+        if !is_written(name) {
             fields.insert(name.clone(), value.clone());
         }
     }
