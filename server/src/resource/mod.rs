@@ -11,6 +11,7 @@
 mod asked;
 mod documents;
 mod error;
+mod feed;
 mod hooks;
 mod keeper;
 mod meta;
@@ -43,6 +44,7 @@ pub use self::pki::Pki;
 
 use self::asked::Asked;
 use self::documents::Documents;
+use self::feed::Feeds;
 use self::path::{Path, Query, Target};
 use self::registry::Registry;
 use self::reply::Wish;
@@ -77,6 +79,7 @@ pub struct Api {
     registry: Registry,
     kinds: &'static Kinds,
     documents: Documents,
+    feeds: Feeds,
     reads: Semaphore,
     writes: Semaphore,
 }
@@ -149,6 +152,7 @@ impl Api {
             },
             kinds,
             documents: Documents::new(kinds),
+            feeds: Feeds::default(),
             reads: Semaphore::new(READS),
             writes: Semaphore::new(WRITES),
         }
