@@ -96,7 +96,7 @@ ifneq ($(filter command environment,$(firstword $(origin NODES))),)
 	@target/release/holdfast dev --nodes $(NODES)
 else
 	@echo "Starting one node. A cluster on this machine instead: make run NODES=3, or target/release/holdfast dev --nodes 3"
-	@target/release/holdfast --data-dir $(DATA)
+	@target/release/holdfast --data-dir $(DATA) --listen-api-urls https://127.0.0.1:6443
 endif
 
 lint: setup

@@ -193,7 +193,7 @@ impl Api {
                     .resources(&group, &version)
                     .ok_or_else(unknown);
             }
-            Path::OpenApi2 => return Ok(self.documents.openapi_2(headers)),
+            Path::OpenApi2 => return self.documents.openapi_2(headers).ok_or_else(unknown),
             Path::OpenApi3 => return Ok(self.documents.openapi_3()),
             Path::OpenApi3Document(name) => {
                 let hash = Query::read(uri.query()).text("hash").to_owned();
