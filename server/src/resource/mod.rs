@@ -272,72 +272,64 @@ impl Api {
         if verb == "watch" {
             return self.watch(asked).await;
         }
-        let _permit = self.admit(matches!(verb, "get" | "list"))?;
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
+        let is_read = matches!(verb, "get" | "list");
+        // Whoever is slow to say what they want keeps nobody else waiting.
+        let body = if is_read {
+            Bytes::new()
+        } else {
+            read(body).await?
+        };
+        let _permit = self.admit(is_read)?;
         let reply = match (verb, target.subresource.as_str()) {
             ("get", "scale") => self.get_scale(asked).await,
+            ("get", "log" | "exec" | "attach" | "portforward" | "proxy") => Err(not_built(asked)),
             ("get", _) => self.get(asked).await,
             ("list", _) => self.list(asked).await,
             ("create", "") if verbs::is_review(asked) => {
                 let media = negotiate::media(headers)?;
-                self.review(asked, user, media, &read(body).await?)
+                self.review(asked, user, media, &body)
             }
             ("create", "binding") => {
                 let media = negotiate::media(headers)?;
-                self.bind(asked, media, &read(body).await?).await
+                self.bind(asked, media, &body).await
             }
             ("create", "eviction") => {
                 let media = negotiate::media(headers)?;
-                self.evict(asked, media, &read(body).await?).await
+                self.evict(asked, media, &body).await
             }
             ("create", "") => {
                 let media = negotiate::media(headers)?;
-                self.create(asked, media, &read(body).await?).await
+                self.create(asked, media, &body).await
             }
             ("update", "scale") => {
                 let media = negotiate::media(headers)?;
-                self.update_scale(asked, media, &read(body).await?).await
+                self.update_scale(asked, media, &body).await
             }
             ("update", _) => {
                 let media = negotiate::media(headers)?;
-                self.update(asked, media, &read(body).await?).await
+                self.update(asked, media, &body).await
             }
             ("patch", "scale") => {
                 let patch_type = negotiate::patch_type(headers)?;
-                self.patch_scale(asked, patch_type, &read(body).await?)
-                    .await
+                self.patch_scale(asked, patch_type, &body).await
             }
             ("patch", _) => {
                 let patch_type = negotiate::patch_type(headers)?;
-                self.patch(asked, patch_type, &read(body).await?).await
+                self.patch(asked, patch_type, &body).await
             }
             ("delete", _) => {
-                let deletion = self.deletion(asked, headers, body).await?;
+                let deletion = deletion(asked, headers, &body)?;
                 self.delete(asked, &deletion).await
             }
             ("deletecollection", _) => {
-                let deletion = self.deletion(asked, headers, body).await?;
+                let deletion = deletion(asked, headers, &body)?;
                 self.delete_collection(asked, &deletion).await
             }
             _ => Err(not_built(asked)),
         };
         Ok(reply?.into_response(&asked.wish))
-    }
-
-    async fn deletion(
-        &self,
-        asked: &Asked,
-        headers: &http::HeaderMap,
-        body: Incoming,
-    ) -> Result<Deletion, Status> {
-        let body = read(body).await?;
-        let media = if body.is_empty() {
-            Media::Json
-        } else {
-            negotiate::media(headers)?
-        };
-        Deletion::read(asked, media, &body)
     }
 
     fn admit(&self, is_read: bool) -> Result<SemaphorePermit<'_>, Status> {
@@ -362,6 +354,16 @@ impl Api {
         let media = HeaderValue::from_static("text/plain; charset=utf-8");
         reply::whole(code, media, Bytes::from_static(text.as_bytes()))
     }
+}
+
+/// How to delete, by the body if there is one.
+fn deletion(asked: &Asked, headers: &http::HeaderMap, body: &Bytes) -> Result<Deletion, Status> {
+    let media = if body.is_empty() {
+        Media::Json
+    } else {
+        negotiate::media(headers)?
+    };
+    Deletion::read(asked, media, body)
 }
 
 /// A whole body, unless it is too long or takes too long.
