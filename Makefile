@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next; a cluster: make run NODES=3
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make scale (size and time), make failover, make catchup, make fanout, make jepsen (clusters under faults), make faults, make mutants,
+# More: make bench (side by side with etcd), make bench-api (the resource API beside the etcd port), make scale (size and time), make failover, make catchup, make fanout, make jepsen (clusters under faults), make faults, make mutants,
 #   make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd other-client kubectl build run test lint unit mutants faults bench failover catchup fanout scale jepsen network clean
+.PHONY: help setup packages rocksdb etcd other-client kubectl build run test lint unit mutants faults bench bench-api failover catchup fanout scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -130,6 +130,12 @@ bench: BENCH = target/bench$(if $(filter-out 1,$(NODES)),-$(NODES))
 bench: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
 	target/release/bench compare --nodes $(NODES) --rounds $(ROUNDS) --json $(BENCH).json --markdown $(BENCH).md
+
+# The resource API beside the etcd port of the same node. One work: make bench-api WORKS=get
+WORKS ?= create,get,list,update,watch,idle
+bench-api: setup
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench api --works $(WORKS) --rounds $(ROUNDS) --json target/bench-api.json --markdown target/bench-api.md
 
 # A cluster of three without its leader, and one without clients. Longer: make failover TRIES=50
 TRIES ?= 10
