@@ -28,6 +28,7 @@ mod who;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,6 +81,7 @@ pub struct Api {
     kinds: &'static Kinds,
     documents: Documents,
     feeds: Feeds,
+    is_furnished: AtomicBool,
     reads: Semaphore,
     writes: Semaphore,
 }
@@ -153,6 +155,7 @@ impl Api {
             kinds,
             documents: Documents::new(kinds),
             feeds: Feeds::default(),
+            is_furnished: AtomicBool::new(false),
             reads: Semaphore::new(READS),
             writes: Semaphore::new(WRITES),
         }
@@ -342,17 +345,31 @@ impl Api {
 
     /// Whether this member can answer requests.
     fn health(&self, check: &str) -> Response<Body> {
-        let is_well = self.registry.node.status().has_leader || check.starts_with("livez");
+        let is_well = check.starts_with("livez")
+            || self.registry.node.status().has_leader && self.is_furnished();
         let (code, text) = if is_well {
             (StatusCode::OK, "ok")
         } else {
             (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the cluster has no leader",
+                "the cluster has no leader, or the first objects are not there yet",
             )
         };
         let media = HeaderValue::from_static("text/plain; charset=utf-8");
         reply::whole(code, media, Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl Api {
+    /// Whether what must be there from the beginning has been made.
+    fn is_furnished(&self) -> bool {
+        if self.is_furnished.load(Ordering::Relaxed) {
+            return true;
+        }
+        let key = self.kind("", "v1", "services").key("default", "kubernetes");
+        let is_there = matches!(self.registry.look(&key), Ok(Some(_)));
+        self.is_furnished.store(is_there, Ordering::Relaxed);
+        is_there
     }
 }
 
