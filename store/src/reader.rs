@@ -402,8 +402,12 @@ impl Reader {
     ) -> Result<(), StoreError> {
         // The version in force at the compacted revision is the last one that is visited.
         let (_pin, newest) = self.pin_from(self.view().compact_revision);
+        let compacted = newest.compact_revision;
         let up_to = up_to.min(newest.revision);
-        history::versions(&*newest.engine, newest.compact_revision, key, up_to, visit)
+        if up_to < compacted {
+            return Ok(());
+        }
+        history::versions(&*newest.engine, compacted, key, up_to, visit)
     }
 
     /// etcd's hash of the history up to a revision, 0 for the newest; none if `goes_on` says no meanwhile. A compaction

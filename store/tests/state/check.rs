@@ -64,7 +64,8 @@ fn check_versions(reader: &Reader, model: &Model, key: &[u8], up_to: i64) {
         })
         .unwrap();
     let mut expected = Vec::new();
-    for revision in (1..=up_to).rev() {
+    let readable = up_to >= model.compact_revision;
+    for revision in (1..=up_to).rev().filter(|_| readable) {
         let changes = &model.changes[revision as usize - 1];
         let last = changes.iter().rev().find(|(changed, ..)| *changed == key);
         let Some((_, new, _)) = last else { continue };

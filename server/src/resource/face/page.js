@@ -46,6 +46,14 @@ function show(parent, children) {
   if (!isSame) parent.replaceChildren(...children);
 }
 
+// Puts items in their places; those that stay keep the focus.
+function arrange(list, items) {
+  if (items.length === list.children.length && items.every((item, place) => item === list.children[place])) return;
+  const focused = document.activeElement;
+  list.replaceChildren(...items);
+  if (list.contains(focused)) focused.focus({ preventScroll: true });
+}
+
 // ---- Nodes ----
 
 function showMembers(told) {
@@ -122,11 +130,7 @@ function showCounts(told) {
     }
     return item;
   });
-  if (items.length !== list.children.length || items.some((item, place) => item !== list.children[place])) {
-    const focused = document.activeElement;
-    list.replaceChildren(...items);
-    if (list.contains(focused)) focused.focus({ preventScroll: true });
-  }
+  arrange(list, items);
   const rest = find("#kinds details");
   rest.hidden = absent.length === 0;
   rest.querySelector("summary").textContent = `${absent.length} without objects`;
@@ -155,7 +159,7 @@ async function listObjects(kind, item) {
   const limit = expanded.get(kind.prefix);
   let entries;
   try {
-    const list = await ask(`${kind.path}?limit=${limit}`, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
+    const list = await ask(`${kind.path}?resourceVersion=0&limit=${limit}`, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
     entries = list.items.map(({ metadata }) => {
       const path = kind.namespaced ? `${metadata.namespace}/${metadata.name}` : metadata.name;
       return element("li", {}, element("a", { href: hashOf(kind.prefix + path) }, path));
@@ -312,6 +316,8 @@ async function watchChanges() {
     try {
       if (state.seen === 0) state.seen = Math.max(0, (await ask("holdfast/counts")).revision - LOOK_BACK);
       await follow(state.seen);
+      // The server ends a stream now and then.
+      if (Date.now() - began > 10_000) continue;
     } catch {
       // It is tried again, and the page says so meanwhile.
     }
@@ -397,10 +403,11 @@ function showHistory(told) {
   const list = find("#object .versions");
   const shown = new Map([...list.children].map((item) => [item.dataset.place, item]));
   // The first one is open; an open or closed one stays so.
-  list.replaceChildren(...versions.map((version, place) => {
+  arrange(list, versions.map((version, place) => {
     const older = versions[place + 1];
-    const id = `${version.revision} ${older?.revision ?? ""} ${hasMore}`;
-    return shown.get(id) ?? versionItem(version, older, place === 0, id, place === versions.length - 1 && hasMore);
+    const isCut = older === undefined && hasMore;
+    const id = `${version.revision} ${older?.revision ?? isCut}`;
+    return shown.get(id) ?? versionItem(version, older, place === 0, id, isCut);
   }));
   find("#object .older").hidden = !hasMore;
 }
