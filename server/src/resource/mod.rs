@@ -6,11 +6,12 @@
 //!
 //! - `path`, `negotiate`, `asked`: a request, read; `reply`: an answer, written;
 //! - `verbs`: what is done; `registry`, `stored`: how objects are kept; `hooks`, `services`: what is special;
-//! - `documents`: discovery and schemas; `keeper`: what is done without being asked.
+//! - `documents`: discovery and schemas; `keeper`: what is done without being asked; `face`: a page for people.
 
 mod asked;
 mod documents;
 mod error;
+mod face;
 mod feed;
 mod hooks;
 mod keeper;
@@ -45,6 +46,7 @@ pub use self::pki::Pki;
 
 use self::asked::Asked;
 use self::documents::Documents;
+use self::face::Face;
 use self::feed::Feeds;
 use self::path::{Path, Query, Target};
 use self::registry::Registry;
@@ -80,6 +82,7 @@ pub struct Api {
     registry: Registry,
     kinds: &'static Kinds,
     documents: Documents,
+    face: Face,
     feeds: Feeds,
     is_furnished: AtomicBool,
     reads: Semaphore,
@@ -154,6 +157,7 @@ impl Api {
             },
             kinds,
             documents: Documents::new(kinds),
+            face: Face::new(kinds),
             feeds: Feeds::default(),
             is_furnished: AtomicBool::new(false),
             reads: Semaphore::new(READS),
@@ -173,6 +177,9 @@ impl Api {
         user: &User,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
+        if let Some(answer) = self.face(user, &request).await {
+            return answer;
+        }
         let uri = request.uri().clone();
         let headers = request.headers();
         let asked = Path::read(uri.path());
