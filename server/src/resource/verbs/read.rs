@@ -202,7 +202,7 @@ impl Start {
         let kind = &asked.kind;
         let wait = version(asked)?;
         let matching = asked.query.text("resourceVersionMatch");
-        if asked.query.text("sendInitialEvents") != "" {
+        if !asked.query.text("sendInitialEvents").is_empty() {
             let detail = "sendInitialEvents is forbidden for list";
             let error = FieldError::new("sendInitialEvents", Fault::Forbidden, detail);
             return Err(options(kind, &error));
