@@ -73,12 +73,16 @@ fn leads(target: &Target) -> bool {
     status["leader"] == status["header"]["member_id"]
 }
 
+/// Cases that are run only if they are asked for.
+const NOT_YET: &str = include_str!("kubectl/not_yet.txt");
+
 /// Runs the cases that are chosen, and panics with all that failed.
 fn all_pass(target: &Target) {
     let chosen = std::env::var("CASES").unwrap_or_default();
     let cases: Vec<Case> = case::all()
         .into_iter()
         .filter(|case| case.title().contains(&chosen))
+        .filter(|case| !chosen.is_empty() || !NOT_YET.lines().any(|title| title == case.title()))
         .collect();
     assert!(!cases.is_empty(), "no case is called {chosen:?}");
     let next = AtomicUsize::new(0);
