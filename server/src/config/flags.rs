@@ -102,8 +102,8 @@ pub(crate) const NODE: &[Flag] = flags! {
     "version" Bool, "false" Works "Print the version and exit.";
 
     [Own]
-    "listen-api-urls" List, "" Works "Where the resource API (Kubernetes' conventions, for kubectl) is served: https, or http on loopback. Without any setting at all: https://127.0.0.1:6443.";
-    "api-cert-dir" Text, "" Works "The certificates of the resource API; made where there are none. The folder pki in the data folder if not given.";
+    "listen-api-urls" List, "" Works "Where kubectl is served: https, or http on loopback (no settings: https://127.0.0.1:6443).";
+    "api-cert-dir" Text, "" Works "The API's certificates, made if there are none; the folder pki in the data folder if empty.";
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
     "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
     "wal-direct-writes" Bool, "true" Works "Write the raft log past the page cache where the file system can; false: through it.";
@@ -148,7 +148,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     "grpc-keepalive-timeout" Duration, "20s" Works "How long the answer to that ping may take.";
     "quota-backend-bytes" Number(i64::MIN, MAX), "0" Works "The largest database; 0 means 2 GiB, negative no limit. Beyond it, NOSPACE stops writes.";
     "auto-compaction-mode" Choice(&["periodic", "revision"]), "periodic" Works "What --auto-compaction-retention counts: time or revisions.";
-    "auto-compaction-retention" Text, "0" Works "History to keep: hours or a duration such as 30m, or revisions, by the mode; 0 keeps all. Where the resource API is served, 1h if not given.";
+    "auto-compaction-retention" Text, "0" Works "History to keep: hours, or 30m and the like, or revisions; 0 keeps all (with the API: 1h).";
 
     [Monitoring]
     "log-level" Choice(&["debug", "info", "warn", "error", "panic", "fatal"]), "info" Works "The least important lines to log.";
