@@ -1,0 +1,20 @@
+//! The resource API over HTTP: what is answered to good, bad and odd requests must be what kube-apiserver answers.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod node;
+
+mod api {
+    pub(crate) mod shared;
+    pub(crate) mod wire;
+
+    mod bodies;
+    mod deletes;
+    mod documents;
+    mod errors;
+    mod negotiation;
+    mod parts;
+    mod reads;
+    mod watches;
+    mod writes;
+}
