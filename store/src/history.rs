@@ -54,6 +54,15 @@ pub struct History {
     pub up_to: i64,
 }
 
+/// What became of a key at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The version; of a deletion only key and mod revision.
+    pub record: Record,
+    /// Whether the key was deleted.
+    pub is_delete: bool,
+}
+
 /// Revisions without a wanted change that one call looks at per wanted one, so that a call stays short.
 const SKIPPED_PER_SET: usize = 64;
 
@@ -225,6 +234,49 @@ fn change(
         is_delete: op == Op::Delete,
         previous,
     })
+}
+
+/// Visits what became of `key` up to a revision, the newest first, until `visit` says no. Ends with the version in force
+/// at the compacted revision: what is older is gone, or about to be.
+pub(crate) fn versions(
+    engine: &dyn StateEngine,
+    compacted: i64,
+    key: &[u8],
+    up_to: i64,
+    visit: &mut dyn FnMut(Version) -> bool,
+) -> Result<(), StoreError> {
+    let (mut from, mut to) = (
+        Vec::with_capacity(key.len() + 16),
+        Vec::with_capacity(key.len() + 2),
+    );
+    layout::put_kv_key(&mut from, key, up_to);
+    layout::put_kv_after(&mut to, key);
+    let mut fault = None;
+    engine.scan(Family::Kv, &from, Some(&to), &mut |key, value, _| {
+        let step = (|| {
+            let found = layout::split_kv_key(key)?;
+            if found.superseded.is_some() {
+                return Ok(Step::Next);
+            }
+            let (op, _, record) = layout::kv_value(value)?;
+            let is_delete = op == Op::Delete;
+            // A tombstone below the compacted revision says nothing that can still be read.
+            if is_delete && found.mod_revision < compacted {
+                return Ok(Step::Stop);
+            }
+            let goes_on = visit(Version { record, is_delete });
+            Ok(if goes_on && found.mod_revision > compacted {
+                Step::Next
+            } else {
+                Step::Stop
+            })
+        })();
+        step.unwrap_or_else(|error| {
+            fault = Some(error);
+            Step::Stop
+        })
+    })?;
+    fault.map_or(Ok(()), Err)
 }
 
 /// The version of `key` that is in force at `revision`.

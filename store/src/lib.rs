@@ -58,7 +58,7 @@ pub use engine::StateEngine;
 pub use entry::{Entry, LogId, Membership, Payload, Vote};
 pub use error::StoreError;
 pub use hash::KvHash;
-pub use history::{Change, ChangeSet, History, Previous};
+pub use history::{Change, ChangeSet, History, Previous, Version};
 pub use leases::{LeaseChange, Leases};
 pub use members::Members;
 pub use mvcc::chosen::Chosen;

@@ -17,7 +17,7 @@ use crate::engine::swap::SwapEngine;
 use crate::entry::LogId;
 use crate::error::StoreError;
 use crate::hash::{self, KvHash};
-use crate::history::{self, History};
+use crate::history::{self, History, Version};
 use crate::leases::Leases;
 use crate::members::Members;
 use crate::mutant::{self, Mutant};
@@ -390,6 +390,24 @@ impl Reader {
             Ok((pin, view)) => history::version_at(&*view.engine, key, pin.revision()),
             Err(_) => Ok(None),
         }
+    }
+
+    /// Visits what became of `key` up to a revision, the newest first, until `visit` says no or history ends. Costs no
+    /// more than what it visits, whatever else is stored. `visit` does not read the store.
+    pub fn versions(
+        &self,
+        key: &[u8],
+        up_to: i64,
+        visit: &mut dyn FnMut(Version) -> bool,
+    ) -> Result<(), StoreError> {
+        // The version in force at the compacted revision is the last one that is visited.
+        let (_pin, newest) = self.pin_from(self.view().compact_revision);
+        let compacted = newest.compact_revision;
+        let up_to = up_to.min(newest.revision);
+        if up_to < compacted {
+            return Ok(());
+        }
+        history::versions(&*newest.engine, compacted, key, up_to, visit)
     }
 
     /// etcd's hash of the history up to a revision, 0 for the newest; none if `goes_on` says no meanwhile. A compaction

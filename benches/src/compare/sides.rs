@@ -21,6 +21,15 @@ impl Sides {
     /// By `--servers`, `--holdfast` and `--folder`.
     pub(crate) fn of(args: &Args) -> Result<Sides> {
         let names = args.choice("servers", &[Kind::Holdfast.name(), Kind::Etcd.name()])?;
+        Sides::named(args, &names)
+    }
+
+    /// Holdfast alone, by `--holdfast` and `--folder`.
+    pub(crate) fn of_holdfast(args: &Args) -> Result<Sides> {
+        Sides::named(args, &[Kind::Holdfast.name()])
+    }
+
+    fn named(args: &Args, names: &[&str]) -> Result<Sides> {
         let is_wanted = |kind: Kind| names.contains(&kind.name());
         let holdfast = is_wanted(Kind::Holdfast).then(|| holdfast_binary(args));
         let etcd = is_wanted(Kind::Etcd).then(etcd::find);

@@ -5,7 +5,7 @@ pub(crate) mod flow;
 pub(crate) mod keep_alive;
 mod share;
 pub(crate) mod unary;
-mod watch;
+pub(crate) mod watch;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -423,13 +423,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
 }
 
 /// Server and generator at one moment.
-struct Sample {
+pub(crate) struct Sample {
     server: Option<Usage>,
     generator: Usage,
 }
 
 impl Sample {
-    fn take(plan: &Plan) -> Result<Sample> {
+    pub(crate) fn take(plan: &Plan) -> Result<Sample> {
         Ok(Sample {
             server: Usage::of_all(&plan.pids)?,
             generator: Usage::of_self()?,
@@ -449,7 +449,7 @@ fn measure(plan: &Plan, signals: &Signals) -> Result<(Sample, Sample)> {
 }
 
 /// Puts together what happened between two samples.
-fn outcome(
+pub(crate) fn outcome(
     plan: &Plan,
     span: Duration,
     operations: u64,

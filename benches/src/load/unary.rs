@@ -1,5 +1,6 @@
 //! Workers that make one unary call after another.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,11 +17,14 @@ use crate::wire::{Answer, Channel, KEY_DIGITS, Method, Request};
 /// A day: longer than any run.
 const NO_END: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Something to do over and over.
+pub(crate) trait Repeat: Send + 'static {
+    /// One operation, and whether its answer is what it must be.
+    fn operate(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
 /// Runs the plan's work for its time. `revisions` has the modification revision of every key, if they exist.
 pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
-    let latencies: Vec<_> = (0..plan.threads)
-        .map(|_| Arc::new(Histogram::new()))
-        .collect();
     let total = plan.connections * plan.in_flight;
     ensure!(
         plan.work != Work::Update || plan.keys >= total as u64,
@@ -29,8 +33,21 @@ pub(crate) fn run(plan: &Plan, revisions: &[i64]) -> Result<Outcome> {
         plan.keys
     );
     let template = Template::new(plan)?;
+    repeat(plan, |number, channel| {
+        Worker::new(plan, &template, number, revisions, channel)
+    })
+}
+
+/// Has workers, which `start` makes by their numbers, repeat what they do for the plan's time.
+pub(crate) fn repeat<W: Repeat>(
+    plan: &Plan,
+    start: impl Fn(usize, Channel) -> W + Sync,
+) -> Result<Outcome> {
+    let latencies: Vec<_> = (0..plan.threads)
+        .map(|_| Arc::new(Histogram::new()))
+        .collect();
     let start_worker = |place: Place, channel: Channel, signals: Signals| {
-        let mut worker = Worker::new(plan, &template, place.worker, revisions, channel);
+        let mut worker = start(place.worker, channel);
         let latencies = latencies[place.thread].clone();
         async move {
             let Schedule { start, stop } = signals.schedule().await?;
@@ -141,7 +158,7 @@ pub(crate) fn fill(plan: &Plan, work: Work) -> Result<(Outcome, Vec<i64>)> {
 
 pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
-const TXN: &str = "/etcdserverpb.KV/Txn";
+pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
 
 /// A duration for the histogram; more than 500 years count as that.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
@@ -241,7 +258,34 @@ impl Worker {
         }
     }
 
-    /// One operation, and whether its answer is what it must be.
+    async fn list_page(&mut self) -> Result<()> {
+        let request = match &mut self.next_page {
+            Some(next_page) if self.listed > 0 => {
+                next_page.fill(self.listed - 1, self.listed_at, &mut self.random)
+            }
+            _ => self.request.fixed(),
+        };
+        let answer = self.channel.call(&self.method, request).await?;
+        check_revision(&answer)?;
+        let expected = PAGE.min(self.keys.end - self.listed);
+        let found = u64::from(answer.counts[2]);
+        ensure!(
+            found == expected,
+            "a page after {} keys has {found} keys, not {expected}",
+            self.listed
+        );
+        if self.listed == 0 {
+            self.listed_at = answer.revision;
+        }
+        self.listed += found;
+        if self.listed == self.keys.end {
+            self.listed = 0;
+        }
+        Ok(())
+    }
+}
+
+impl Repeat for Worker {
     async fn operate(&mut self) -> Result<()> {
         let offset = self.random.below(self.keys.end - self.keys.start);
         let key = self.keys.start + offset;
@@ -282,31 +326,5 @@ impl Worker {
                 check_revision(&self.channel.call(&self.method, request).await?)
             }
         }
-    }
-
-    async fn list_page(&mut self) -> Result<()> {
-        let request = match &mut self.next_page {
-            Some(next_page) if self.listed > 0 => {
-                next_page.fill(self.listed - 1, self.listed_at, &mut self.random)
-            }
-            _ => self.request.fixed(),
-        };
-        let answer = self.channel.call(&self.method, request).await?;
-        check_revision(&answer)?;
-        let expected = PAGE.min(self.keys.end - self.listed);
-        let found = u64::from(answer.counts[2]);
-        ensure!(
-            found == expected,
-            "a page after {} keys has {found} keys, not {expected}",
-            self.listed
-        );
-        if self.listed == 0 {
-            self.listed_at = answer.revision;
-        }
-        self.listed += found;
-        if self.listed == self.keys.end {
-            self.listed = 0;
-        }
-        Ok(())
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn connect_with(endpoint: SocketAddr, stream_window: u32) -> Re
 impl Channel {
     /// One unary call.
     pub(crate) async fn call(&mut self, method: &Method, request: Bytes) -> Result<Answer> {
-        let (response, mut body) = self.open(method).await?;
+        let (response, mut body) = self.begin(method.head.clone(), false).await?;
         body.send_data(request, true).context("sending a request")?;
         let mut answers = Answers::open(response).await?;
         let mut found = None;
@@ -88,7 +88,7 @@ impl Channel {
         request: Bytes,
         mut take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (response, mut body) = self.open(method).await?;
+        let (response, mut body) = self.begin(method.head.clone(), false).await?;
         body.send_data(request, true).context("sending a request")?;
         let mut answers = Answers::open(response).await?;
         while let Some(data) = answers.body.data().await {
@@ -105,7 +105,7 @@ impl Channel {
 
     /// Opens a stream that stays open for requests.
     pub(crate) async fn stream(&mut self, method: &Method, first: Bytes) -> Result<Stream> {
-        let (response, mut body) = self.open(method).await?;
+        let (response, mut body) = self.begin(method.head.clone(), false).await?;
         body.send_data(first, false).context("sending a request")?;
         Ok(Stream {
             body,
@@ -113,12 +113,17 @@ impl Channel {
         })
     }
 
-    async fn open(&mut self, method: &Method) -> Result<(ResponseFuture, SendStream<Bytes>)> {
+    /// Sends the head of a request as soon as the connection has room for one more; `is_whole` if nothing follows.
+    pub(super) async fn begin(
+        &mut self,
+        head: Request<()>,
+        is_whole: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>)> {
         std::future::poll_fn(|context| self.sender.poll_ready(context))
             .await
             .context("waiting for the connection")?;
         self.sender
-            .send_request(method.head.clone(), false)
+            .send_request(head, is_whole)
             .context("sending a request head")
     }
 }

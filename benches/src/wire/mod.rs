@@ -1,5 +1,7 @@
-//! A lean gRPC client: pre-encoded requests over `h2`, answers scanned for the few fields a run needs.
+//! A lean client: pre-encoded gRPC requests over `h2`, answers scanned for the few fields a run needs; and plain HTTP
+//! on the same connections.
 
+mod ask;
 mod client;
 mod event;
 mod fields;

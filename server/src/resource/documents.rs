@@ -181,10 +181,11 @@ impl Documents {
         found.map(|resources| json_document(&resources))
     }
 
-    /// `/openapi/v2`: as JSON alone.
-    pub(super) fn openapi_2(&self, headers: &HeaderMap) -> Response<Body> {
+    /// `/openapi/v2`: as JSON alone. Clients that take nothing but protobuf can do without it, if it is not there.
+    pub(super) fn openapi_2(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        negotiate::form(headers, false).ok()?;
         let document = Document::of(&openapi::version_2(self.kinds));
-        document.answer(headers, "application/json")
+        Some(document.answer(headers, "application/json"))
     }
 
     fn openapi(&self) -> &OpenApi {

@@ -6,11 +6,13 @@
 //!
 //! - `path`, `negotiate`, `asked`: a request, read; `reply`: an answer, written;
 //! - `verbs`: what is done; `registry`, `stored`: how objects are kept; `hooks`, `services`: what is special;
-//! - `documents`: discovery and schemas; `keeper`: what is done without being asked.
+//! - `documents`: discovery and schemas; `keeper`: what is done without being asked; `face`: a page for people.
 
 mod asked;
 mod documents;
 mod error;
+mod face;
+mod feed;
 mod hooks;
 mod keeper;
 mod meta;
@@ -27,6 +29,7 @@ mod who;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +46,8 @@ pub use self::pki::Pki;
 
 use self::asked::Asked;
 use self::documents::Documents;
+use self::face::Face;
+use self::feed::Feeds;
 use self::path::{Path, Query, Target};
 use self::registry::Registry;
 use self::reply::Wish;
@@ -77,6 +82,9 @@ pub struct Api {
     registry: Registry,
     kinds: &'static Kinds,
     documents: Documents,
+    face: Face,
+    feeds: Feeds,
+    is_furnished: AtomicBool,
     reads: Semaphore,
     writes: Semaphore,
 }
@@ -149,6 +157,9 @@ impl Api {
             },
             kinds,
             documents: Documents::new(kinds),
+            face: Face::new(kinds),
+            feeds: Feeds::default(),
+            is_furnished: AtomicBool::new(false),
             reads: Semaphore::new(READS),
             writes: Semaphore::new(WRITES),
         }
@@ -166,6 +177,9 @@ impl Api {
         user: &User,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
+        if let Some(answer) = self.face(user, &request).await {
+            return answer;
+        }
         let uri = request.uri().clone();
         let headers = request.headers();
         let asked = Path::read(uri.path());
@@ -189,7 +203,7 @@ impl Api {
                     .resources(&group, &version)
                     .ok_or_else(unknown);
             }
-            Path::OpenApi2 => return Ok(self.documents.openapi_2(headers)),
+            Path::OpenApi2 => return self.documents.openapi_2(headers).ok_or_else(unknown),
             Path::OpenApi3 => return Ok(self.documents.openapi_3()),
             Path::OpenApi3Document(name) => {
                 let hash = Query::read(uri.query()).text("hash").to_owned();
@@ -268,72 +282,64 @@ impl Api {
         if verb == "watch" {
             return self.watch(asked).await;
         }
-        let _permit = self.admit(matches!(verb, "get" | "list"))?;
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
+        let is_read = matches!(verb, "get" | "list");
+        // Whoever is slow to say what they want keeps nobody else waiting.
+        let body = if is_read {
+            Bytes::new()
+        } else {
+            read(body).await?
+        };
+        let _permit = self.admit(is_read)?;
         let reply = match (verb, target.subresource.as_str()) {
             ("get", "scale") => self.get_scale(asked).await,
+            ("get", "log" | "exec" | "attach" | "portforward" | "proxy") => Err(not_built(asked)),
             ("get", _) => self.get(asked).await,
             ("list", _) => self.list(asked).await,
             ("create", "") if verbs::is_review(asked) => {
                 let media = negotiate::media(headers)?;
-                self.review(asked, user, media, &read(body).await?)
+                self.review(asked, user, media, &body)
             }
             ("create", "binding") => {
                 let media = negotiate::media(headers)?;
-                self.bind(asked, media, &read(body).await?).await
+                self.bind(asked, media, &body).await
             }
             ("create", "eviction") => {
                 let media = negotiate::media(headers)?;
-                self.evict(asked, media, &read(body).await?).await
+                self.evict(asked, media, &body).await
             }
             ("create", "") => {
                 let media = negotiate::media(headers)?;
-                self.create(asked, media, &read(body).await?).await
+                self.create(asked, media, &body).await
             }
             ("update", "scale") => {
                 let media = negotiate::media(headers)?;
-                self.update_scale(asked, media, &read(body).await?).await
+                self.update_scale(asked, media, &body).await
             }
             ("update", _) => {
                 let media = negotiate::media(headers)?;
-                self.update(asked, media, &read(body).await?).await
+                self.update(asked, media, &body).await
             }
             ("patch", "scale") => {
                 let patch_type = negotiate::patch_type(headers)?;
-                self.patch_scale(asked, patch_type, &read(body).await?)
-                    .await
+                self.patch_scale(asked, patch_type, &body).await
             }
             ("patch", _) => {
                 let patch_type = negotiate::patch_type(headers)?;
-                self.patch(asked, patch_type, &read(body).await?).await
+                self.patch(asked, patch_type, &body).await
             }
             ("delete", _) => {
-                let deletion = self.deletion(asked, headers, body).await?;
+                let deletion = deletion(asked, headers, &body)?;
                 self.delete(asked, &deletion).await
             }
             ("deletecollection", _) => {
-                let deletion = self.deletion(asked, headers, body).await?;
+                let deletion = deletion(asked, headers, &body)?;
                 self.delete_collection(asked, &deletion).await
             }
             _ => Err(not_built(asked)),
         };
         Ok(reply?.into_response(&asked.wish))
-    }
-
-    async fn deletion(
-        &self,
-        asked: &Asked,
-        headers: &http::HeaderMap,
-        body: Incoming,
-    ) -> Result<Deletion, Status> {
-        let body = read(body).await?;
-        let media = if body.is_empty() {
-            Media::Json
-        } else {
-            negotiate::media(headers)?
-        };
-        Deletion::read(asked, media, &body)
     }
 
     fn admit(&self, is_read: bool) -> Result<SemaphorePermit<'_>, Status> {
@@ -346,18 +352,42 @@ impl Api {
 
     /// Whether this member can answer requests.
     fn health(&self, check: &str) -> Response<Body> {
-        let is_well = self.registry.node.status().has_leader || check.starts_with("livez");
+        let is_well = check.starts_with("livez")
+            || self.registry.node.status().has_leader && self.is_furnished();
         let (code, text) = if is_well {
             (StatusCode::OK, "ok")
         } else {
             (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the cluster has no leader",
+                "the cluster has no leader, or the first objects are not there yet",
             )
         };
         let media = HeaderValue::from_static("text/plain; charset=utf-8");
         reply::whole(code, media, Bytes::from_static(text.as_bytes()))
     }
+}
+
+impl Api {
+    /// Whether what must be there from the beginning has been made.
+    fn is_furnished(&self) -> bool {
+        if self.is_furnished.load(Ordering::Relaxed) {
+            return true;
+        }
+        let key = self.kind("", "v1", "services").key("default", "kubernetes");
+        let is_there = matches!(self.registry.look(&key), Ok(Some(_)));
+        self.is_furnished.store(is_there, Ordering::Relaxed);
+        is_there
+    }
+}
+
+/// How to delete, by the body if there is one.
+fn deletion(asked: &Asked, headers: &http::HeaderMap, body: &Bytes) -> Result<Deletion, Status> {
+    let media = if body.is_empty() {
+        Media::Json
+    } else {
+        negotiate::media(headers)?
+    };
+    Deletion::read(asked, media, body)
 }
 
 /// A whole body, unless it is too long or takes too long.

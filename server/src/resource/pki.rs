@@ -121,8 +121,7 @@ impl Pki {
             KeyUsagePurpose::DigitalSignature,
         ];
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let authority =
-            CertifiedIssuer::self_signed(params.clone(), key).map_err(io::Error::other)?;
+        let authority = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
         write(
             &path(&self.folder, "ca.key"),
             &authority.key().serialize_pem(),

@@ -6,19 +6,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::{StreamExt as _, stream};
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY, WARNING,
 };
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
 use machinery::kind::Kind;
 use machinery::status::Status;
 use machinery::table::{self, Include};
 use serde_json::{Value, json};
+use store::Record;
 
 use super::negotiate::Form;
 use super::stored;
 use crate::etcd::Body;
+use crate::etcd::codec::BrokenOff;
+
+/// A long list leaves in pieces of about this size.
+const PIECE: usize = 128 * 1024;
 
 /// From this length on answers are compressed, for those who take that.
 const COMPRESSED_FROM: usize = 128 * 1024;
@@ -36,21 +43,70 @@ pub(super) struct Wish {
     pub(super) now: i64,
 }
 
-/// An answer that is no stream.
-#[derive(Debug)]
+/// An answer that is no watch.
 pub(super) struct Reply {
-    pub(super) code: StatusCode,
-    pub(super) json: Vec<u8>,
+    code: StatusCode,
+    content: Content,
     pub(super) warnings: Vec<String>,
 }
 
+enum Content {
+    Whole(Vec<u8>),
+    /// Made piece by piece, as the client takes it.
+    Items(Items),
+}
+
+/// A list of stored objects on its way out.
+struct Items {
+    kind: Arc<Kind>,
+    /// What comes before the first, until that is made.
+    head: Vec<u8>,
+    records: std::vec::IntoIter<Record>,
+    is_first: bool,
+    is_over: bool,
+}
+
+impl Iterator for Items {
+    type Item = Result<Vec<u8>, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let mut piece = std::mem::take(&mut self.head);
+        piece.reserve(PIECE + PIECE / 8);
+        while piece.len() < PIECE {
+            let Some(record) = self.records.next() else {
+                self.is_over = true;
+                piece.extend_from_slice(b"]}");
+                break;
+            };
+            if !std::mem::take(&mut self.is_first) {
+                piece.push(b',');
+            }
+            let fields = record.fields();
+            let written =
+                stored::write_item(fields.value, fields.mod_revision, &self.kind, &mut piece);
+            if let Err(error) = written {
+                self.is_over = true;
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(piece))
+    }
+}
+
 impl Reply {
-    pub(super) fn json(code: StatusCode, json: Vec<u8>) -> Self {
+    fn new(code: StatusCode, content: Content) -> Self {
         Self {
             code,
-            json,
+            content,
             warnings: Vec::new(),
         }
+    }
+
+    pub(super) fn json(code: StatusCode, json: Vec<u8>) -> Self {
+        Self::new(code, Content::Whole(json))
     }
 
     pub(super) fn value(code: StatusCode, value: &Value) -> Self {
@@ -72,18 +128,26 @@ impl Reply {
     }
 
     pub(super) fn into_response(self, wish: &Wish) -> Response<Body> {
-        let is_compressed = wish.takes_gzip && self.json.len() >= COMPRESSED_FROM;
-        let bytes: Bytes = if is_compressed {
-            compress(&self.json).into()
-        } else {
-            self.json.into()
+        let mut response = match self.content {
+            Content::Whole(json) => one_piece(self.code, json, wish),
+            Content::Items(items) if wish.takes_gzip => {
+                match items.collect::<Result<Vec<Vec<u8>>, Status>>() {
+                    Ok(pieces) => one_piece(self.code, pieces.concat(), wish),
+                    Err(error) => status(&error),
+                }
+            }
+            Content::Items(items) => {
+                let frames = stream::iter(items).map(|piece| match piece {
+                    Ok(piece) => Ok(Frame::data(Bytes::from(piece))),
+                    // The rest of the answer cannot say so any more.
+                    Err(_) => Err(BrokenOff),
+                });
+                let mut response = Response::new(Body::Fragile(Box::pin(StreamBody::new(frames))));
+                *response.status_mut() = self.code;
+                head(&mut response, JSON.clone());
+                response
+            }
         };
-        let mut response = whole(self.code, JSON.clone(), bytes);
-        if is_compressed {
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        }
         for warning in self.warnings {
             let text = format!("299 - {warning:?}");
             if let Ok(text) = HeaderValue::from_str(&text) {
@@ -92,6 +156,17 @@ impl Reply {
         }
         response
     }
+}
+
+fn one_piece(code: StatusCode, json: Vec<u8>, wish: &Wish) -> Response<Body> {
+    if !wish.takes_gzip || json.len() < COMPRESSED_FROM {
+        return whole(code, JSON.clone(), json.into());
+    }
+    let mut response = whole(code, JSON.clone(), compress(&json).into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
 }
 
 /// A list at a revision; the parts come from whoever has them.
@@ -114,41 +189,48 @@ impl List<'_> {
         metadata
     }
 
-    /// Of objects that are JSON already: `write` appends one after the other.
-    pub(super) fn of_json(
-        &self,
-        count: usize,
-        bytes: usize,
-        mut write: impl FnMut(usize, &mut Vec<u8>) -> Result<(), Status>,
-    ) -> Result<Reply, Status> {
+    fn head(&self) -> Vec<u8> {
         let head = json!({
             "kind": self.kind.list_kind(),
             "apiVersion": self.kind.api_version(),
             "metadata": self.metadata(),
         });
-        let mut out = Vec::with_capacity(bytes + 64 * count + 512);
-        out.extend_from_slice(&stored::write(&head));
-        out.pop();
-        out.extend_from_slice(b",\"items\":[");
-        for number in 0..count {
-            if number > 0 {
-                out.push(b',');
-            }
-            write(number, &mut out)?;
+        let mut head = stored::write(&head);
+        head.pop();
+        head.extend_from_slice(b",\"items\":[");
+        head
+    }
+
+    /// Of stored objects, as they are.
+    pub(super) fn of_records(&self, records: Vec<Record>) -> Result<Reply, Status> {
+        let mut items = Items {
+            kind: self.kind.clone(),
+            head: self.head(),
+            records: records.into_iter(),
+            is_first: true,
+            is_over: false,
+        };
+        let first = items.next().unwrap_or_else(|| Ok(Vec::new()))?;
+        if items.is_over {
+            return Ok(Reply::json(StatusCode::OK, first));
         }
-        out.extend_from_slice(b"]}");
-        Ok(Reply::json(StatusCode::OK, out))
+        items.head = first;
+        Ok(Reply::new(StatusCode::OK, Content::Items(items)))
     }
 
     /// Of trees, in the form that was asked for.
     pub(super) fn of_values(&self, objects: &[Value], wish: &Wish) -> Result<Reply, Status> {
         match wish.form {
             Form::Whole => {
-                let write = |number: usize, out: &mut Vec<u8>| {
-                    out.extend_from_slice(&stored::write(&objects[number]));
-                    Ok(())
-                };
-                self.of_json(objects.len(), 0, write)
+                let mut out = self.head();
+                for (number, object) in objects.iter().enumerate() {
+                    if number > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(&stored::write_typed(object));
+                }
+                out.extend_from_slice(b"]}");
+                Ok(Reply::json(StatusCode::OK, out))
             }
             Form::Table => {
                 let metadata = self.metadata();
@@ -180,10 +262,14 @@ pub(super) fn status(status: &Status) -> Response<Body> {
 pub(super) fn whole(code: StatusCode, media: HeaderValue, bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::Other(Box::pin(Full::new(bytes))));
     *response.status_mut() = code;
+    head(&mut response, media);
+    response
+}
+
+fn head(response: &mut Response<Body>, media: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, media);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    response
 }
 
 /// Names the request, so that its answer and the server's log can be brought together.

@@ -56,14 +56,47 @@ pub(super) fn write_json(
     };
     out.reserve(bytes.len() + 48);
     out.extend_from_slice(&bytes[..place]);
+    put_revision(&bytes[place..], revision, out);
+    Ok(())
+}
+
+/// Appends a stored value as an item of a list, with its resourceVersion: what kind it is, the list says.
+pub(super) fn write_item(
+    bytes: &[u8],
+    revision: i64,
+    kind: &Kind,
+    out: &mut Vec<u8>,
+) -> Result<(), Status> {
+    const METADATA: &[u8] = b"{\"metadata\":{";
+    match metadata(bytes).filter(|_| kind.stored_as.is_none()) {
+        Some(place) => {
+            out.extend_from_slice(METADATA);
+            put_revision(&bytes[place..], revision, out);
+        }
+        None => out.extend_from_slice(&write_typed(&parse(bytes, revision, kind)?)),
+    }
+    Ok(())
+}
+
+/// An object as an item of a list.
+pub(super) fn write_typed(value: &Value) -> Vec<u8> {
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    write(&value)
+}
+
+/// Appends what follows the beginning of the metadata, with the resourceVersion before it.
+fn put_revision(rest: &[u8], revision: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"resourceVersion\":\"");
     out.extend_from_slice(revision.to_string().as_bytes());
     out.push(b'"');
-    if bytes.get(place) != Some(&b'}') {
+    if rest.first() != Some(&b'}') {
         out.push(b',');
     }
-    out.extend_from_slice(&bytes[place..]);
-    Ok(())
+    out.extend_from_slice(rest);
 }
 
 /// A stored value as a tree, with its resourceVersion.

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::{METRICS, Running, StartError, notify, start};
 use crate::config::{Config, ETCD_VERSION, HOLDFAST_VERSION, ListenUrl, Note};
 use crate::logging;
+use crate::resource::KUBECONFIG;
 use crate::signals::Signals;
 
 /// Runs a node as a process: until a signal, or until it cannot go on.
@@ -55,6 +56,11 @@ pub fn run(config: Config) -> ExitCode {
         for (listener, traffic) in [(1, "http"), (METRICS, "metrics")] {
             for address in running.addresses(listener) {
                 tracing::info!(traffic, address = %address, "serving without encryption");
+            }
+        }
+        for (addresses, traffic) in running.api_addrs().into_iter().zip(["http", "https"]) {
+            for address in addresses {
+                tracing::info!(traffic, address = %address, "serving the resource API");
             }
         }
         notify::tell("READY=1");
@@ -162,6 +168,15 @@ fn announce(config: &Config) {
 /// What to type next, for somebody who has just started a node by hand.
 fn banner(config: &Config) -> impl FnOnce(SocketAddr) -> String + use<> {
     let data_dir = config.data_dir.display().to_string();
+    let kubectl = config.listen_api_urls.first().map(|url| {
+        let how = if url.is_secure() {
+            format!("--kubeconfig {data_dir}/{KUBECONFIG}")
+        } else {
+            format!("--server {url}")
+        };
+        format!("kubectl {how} get namespaces\n  ")
+    });
+    let kubectl = kubectl.unwrap_or_default();
     move |address| {
         let etcdctl = match address.to_string().as_str() {
             "127.0.0.1:2379" => "etcdctl".to_owned(),
@@ -173,7 +188,7 @@ fn banner(config: &Config) -> impl FnOnce(SocketAddr) -> String + use<> {
              {etcdctl} put greeting hello\n  \
              {etcdctl} get greeting\n  \
              {etcdctl} watch greeting\n  \
-             curl http://{address}/health\n\n\
+             {kubectl}curl http://{address}/health\n\n\
              Ctrl-C ends it; the data stays. Settings: holdfast --help\n\n"
         )
     }

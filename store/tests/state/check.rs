@@ -52,9 +52,38 @@ fn found_revision(change: &store::Change) -> i64 {
     change.record.fields().mod_revision
 }
 
+/// What became of a key, the newest first, as far back as history goes.
+fn check_versions(reader: &Reader, model: &Model, key: &[u8], up_to: i64) {
+    let mut found = Vec::new();
+    reader
+        .versions(key, up_to, &mut |version| {
+            assert_eq!(version.record.key(), key);
+            let value = (!version.is_delete).then(|| version.record.to_key_value());
+            found.push((version.record.mod_revision(), value));
+            true
+        })
+        .unwrap();
+    let mut expected = Vec::new();
+    let readable = up_to >= model.compact_revision;
+    for revision in (1..=up_to).rev().filter(|_| readable) {
+        let changes = &model.changes[revision as usize - 1];
+        let last = changes.iter().rev().find(|(changed, ..)| *changed == key);
+        let Some((_, new, _)) = last else { continue };
+        if new.is_some() || revision >= model.compact_revision {
+            expected.push((revision, new.clone()));
+        }
+        if revision <= model.compact_revision {
+            break;
+        }
+    }
+    assert_eq!(found, expected, "{key:?} up to {up_to}");
+}
+
 pub(crate) fn check_history(reader: &Reader, view: &View, model: &Model, random: &mut StdRng) {
     let after = random.random_range(0..=view.revision);
     let wanted = key(random);
+    check_versions(reader, model, &wanted, after);
+    check_versions(reader, model, &wanted, view.revision);
     let wants_all = random.random_bool(0.5);
     let limit = random.random_range(1..20);
     let mut wants = |key: &[u8]| wants_all || key >= &*wanted;

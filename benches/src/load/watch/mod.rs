@@ -109,7 +109,7 @@ fn report(
 }
 
 /// The streams' connections, to each member in turn, and the writers' own to the first one, which leads.
-fn links(plan: &Plan) -> Vec<Link> {
+pub(crate) fn links(plan: &Plan) -> Vec<Link> {
     let mut links = reader_links(plan);
     links.extend(writer_links(plan));
     links

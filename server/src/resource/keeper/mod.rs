@@ -24,7 +24,7 @@ use crate::watch::{Create, KeyRange, Listener, Told};
 const OBJECTS: &str = "/registry/";
 
 /// Between two looks whether this member leads.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Before what could not be done is tried again.
 const AGAIN: Duration = Duration::from_secs(1);

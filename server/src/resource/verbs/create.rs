@@ -100,16 +100,16 @@ impl Api {
             let mut change = Change::default();
             // What it depends on is looked up here, and compared where it is carried out.
             let allowed = hooks::creating(self, kind, namespace, &mut object, &mut change);
-            let errors = validate::created(kind, &object);
-            if !errors.is_empty() {
-                return Err(meta::invalid(kind, &name, &errors));
-            }
             if let Err(refused) = allowed {
                 // This member may not have seen yet what is missing.
                 if again > 0 {
                     return Err(refused);
                 }
                 continue;
+            }
+            let errors = validate::created(kind, &object);
+            if !errors.is_empty() {
+                return Err(meta::invalid(kind, &name, &errors));
             }
             if is_dry {
                 self.registry.barrier().await?;

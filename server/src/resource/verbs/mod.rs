@@ -11,3 +11,4 @@ mod watch;
 
 pub(super) use self::delete::Deletion;
 pub(super) use self::reviews::is_review;
+pub(super) use self::watch::{begin_line, end_line, previous};

@@ -103,11 +103,7 @@ impl Api {
                 token,
                 remaining,
             };
-            let bytes = records.iter().map(|record| record.value().len()).sum();
-            return list.of_json(records.len(), bytes, |number, out| {
-                let record = &records[number];
-                stored::write_json(record.value(), record.mod_revision(), kind, out)
-            });
+            return list.of_records(records);
         }
         let mut objects = Vec::new();
         let (mut token, mut remaining) = (None, None);
@@ -206,7 +202,7 @@ impl Start {
         let kind = &asked.kind;
         let wait = version(asked)?;
         let matching = asked.query.text("resourceVersionMatch");
-        if asked.query.text("sendInitialEvents") != "" {
+        if !asked.query.text("sendInitialEvents").is_empty() {
             let detail = "sendInitialEvents is forbidden for list";
             let error = FieldError::new("sendInitialEvents", Fault::Forbidden, detail);
             return Err(options(kind, &error));

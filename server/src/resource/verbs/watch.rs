@@ -1,9 +1,11 @@
 //! Watch: what happens to objects from a revision on, one JSON object a line.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use http_body_util::StreamBody;
@@ -14,22 +16,18 @@ use machinery::table::{self, Include};
 use proto::etcd::mvccpb::event::EventType;
 use proto::etcd::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::read;
 use crate::etcd::Body;
 use crate::resource::asked::Asked;
+use crate::resource::feed::{Batch, Subscription};
 use crate::resource::negotiate::Form;
 use crate::resource::registry::{Registry, end_of_prefix};
 use crate::resource::reply::Wish;
 use crate::resource::{Api, error, stored};
 use crate::watch::{Create, KeyRange, Listener, Silence, Told};
-
-/// Lines that wait for a slow client before the watcher waits, and with it what the hub holds for it, which is bounded.
-const WAITING: usize = 64;
 
 /// Between two bookmarks.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -40,8 +38,28 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// How long a watch lasts for which nobody said so: as long, and up to as long again.
 const LASTS: Duration = Duration::from_secs(30 * 60);
 
+/// Where events come from.
+enum Source {
+    /// A watcher of one's own, for what is selected or shown in another way.
+    Own(Listener),
+    /// The same, until it has come to where the kind's feed was joined.
+    Joining(Listener, Option<Subscription>),
+    /// The kind's feed.
+    Shared(Subscription),
+}
+
 /// What a watch needs while it goes on.
 struct Watch {
+    source: Source,
+    /// What keys begin with.
+    prefix: String,
+    /// Told already up to here.
+    cursor: i64,
+    /// Lines that are to be sent next.
+    waiting: VecDeque<Bytes>,
+    is_over: bool,
+    until: Instant,
+    bookmark: Instant,
     registry: Registry,
     kind: Arc<Kind>,
     selector: Selector,
@@ -89,20 +107,33 @@ impl Api {
             }
             _ => KeyRange::new(prefix.as_bytes(), &end_of_prefix(&prefix)),
         };
-        // The watcher is there before the list is read, so that nothing falls between them.
-        let listener = Listener::new(
-            self.registry.node.hub(),
-            Create {
-                range,
-                start_revision: start + 1,
-                watch_id: 0,
-                progress_notify: false,
-                without_puts: false,
-                without_deletes: false,
-                with_previous: !selector.is_everything(),
-                fragment: false,
-            },
-        );
+        let is_whole = selector.is_everything()
+            && asked.wish.form == Form::Whole
+            && asked.target.name.is_empty();
+        let create = Create {
+            range,
+            start_revision: start + 1,
+            watch_id: 0,
+            progress_notify: false,
+            without_puts: false,
+            without_deletes: false,
+            with_previous: !selector.is_everything(),
+            fragment: false,
+        };
+        // Whoever tells of changes is there before the list is read, so that nothing falls between them.
+        let hub = self.registry.node.hub();
+        let source = if is_whole {
+            let subscription = self.feeds.subscribe(&self.registry, &kind);
+            if start >= subscription.from {
+                Source::Shared(subscription)
+            } else {
+                let listener = Listener::new(hub, create);
+                listener.ask_progress();
+                Source::Joining(listener, Some(subscription))
+            }
+        } else {
+            Source::Own(Listener::new(hub, create))
+        };
         let initial = if begins_with_all {
             let request = proto::etcd::etcdserverpb::RangeRequest {
                 key: prefix.clone().into(),
@@ -113,7 +144,21 @@ impl Api {
         } else {
             Vec::new()
         };
+        let lasts = match query.number("timeoutSeconds") {
+            Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
+            _ => {
+                let part = f64::from(u16::from_be_bytes(crate::resource::random())) / 65_536.0;
+                LASTS + LASTS.mul_f64(part)
+            }
+        };
         let mut watch = Watch {
+            source,
+            prefix,
+            cursor: start,
+            waiting: VecDeque::new(),
+            is_over: false,
+            until: Instant::now() + lasts,
+            bookmark: Instant::now(),
             registry: self.registry.clone(),
             kind,
             selector,
@@ -121,6 +166,7 @@ impl Api {
             has_columns: true,
             takes_bookmarks: query.is_set("allowWatchBookmarks"),
         };
+        watch.next_bookmark();
         let mut lines = Vec::new();
         for record in &initial {
             watch.tell_put(
@@ -134,23 +180,11 @@ impl Api {
         if sends_initial == Some(true) && watch.takes_bookmarks {
             watch.bookmark(view.revision, true, &mut lines);
         }
-        let lasts = match query.number("timeoutSeconds") {
-            Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
-            _ => {
-                LASTS
-                    + LASTS.mul_f64(
-                        f64::from(u16::from_be_bytes(crate::resource::random())) / 65_536.0,
-                    )
-            }
-        };
-        let (tx, rx) = mpsc::channel(WAITING);
-        if !lines.is_empty() {
-            // There is room: nothing else was sent.
-            let _ = tx.try_send(Bytes::from(lines));
-        }
-        let until = Instant::now() + lasts;
-        tokio::spawn(async move { watch.run(listener, tx, until).await });
-        let frames = ReceiverStream::new(rx).map(|bytes| Ok(http_body::Frame::data(bytes)));
+        watch.send(lines);
+        let frames = stream::unfold(watch, |mut watch| async move {
+            let line = watch.next().await?;
+            Some((Ok(http_body::Frame::data(line)), watch))
+        });
         let mut response = Response::new(Body::Other(Box::pin(StreamBody::new(frames))));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -190,40 +224,103 @@ fn check_initial(asked: &Asked) -> Result<Option<bool>, Status> {
 }
 
 impl Watch {
-    async fn run(mut self, mut listener: Listener, tx: mpsc::Sender<Bytes>, until: Instant) {
-        // One comes shortly before the end, so that whoever goes on need not be told anything twice.
-        let last = until.checked_sub(LAST_BOOKMARK).unwrap_or(until);
-        let mut bookmark = last.min(Instant::now() + BOOKMARK);
+    /// What goes out next; none when the watch is over.
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let mut lines = Vec::new();
-            let mut is_over = false;
-            tokio::select! {
-                biased;
-                () = tx.closed() => return,
-                () = sleep_until(until) => return,
-                () = sleep_until(bookmark), if self.takes_bookmarks => {
-                    listener.ask_progress();
-                    let next = Instant::now() + BOOKMARK;
-                    bookmark = if Instant::now() < last { next.min(last) } else { next };
-                }
-                told = listener.next() => match told {
-                    Ok(Told::Events { events, .. }) => {
-                        if let Err(error) = self.tell_all(&events, &mut lines) {
-                            write_line("ERROR", &stored::write(&error.to_value()), &mut lines);
-                            is_over = true;
-                        }
-                    }
-                    Ok(Told::Progress(revision)) => self.bookmark(revision, false, &mut lines),
-                    Ok(Told::Compacted(revision)) => {
-                        let status = error::too_old(revision - 1, revision).to_value();
-                        write_line("ERROR", &stored::write(&status), &mut lines);
-                        is_over = true;
-                    }
-                    Ok(Told::Ended) | Err(Silence::End(_) | Silence::Fault) => return,
-                },
+            if let Some(line) = self.waiting.pop_front() {
+                return Some(line);
             }
-            if !lines.is_empty() && tx.send(Bytes::from(lines)).await.is_err() || is_over {
+            if self.is_over {
+                return None;
+            }
+            self.listen().await;
+        }
+    }
+
+    fn send(&mut self, lines: Vec<u8>) {
+        if !lines.is_empty() {
+            self.waiting.push_back(lines.into());
+        }
+    }
+
+    fn fail(&mut self, error: &Status) {
+        let mut lines = Vec::new();
+        write_line("ERROR", &stored::write(&error.to_value()), &mut lines);
+        self.send(lines);
+        self.is_over = true;
+    }
+
+    /// One comes shortly before the end, so that whoever goes on need not be told anything twice.
+    fn next_bookmark(&mut self) {
+        let now = Instant::now();
+        let last = self.until.checked_sub(LAST_BOOKMARK).unwrap_or(self.until);
+        let next = now + BOOKMARK;
+        self.bookmark = if now < last { next.min(last) } else { next };
+    }
+
+    /// Waits for something to happen.
+    async fn listen(&mut self) {
+        let told = tokio::select! {
+            biased;
+            () = sleep_until(self.until) => {
+                self.is_over = true;
                 return;
+            }
+            () = sleep_until(self.bookmark), if self.takes_bookmarks => None,
+            told = self.source.next() => Some(told),
+        };
+        match told {
+            None => {
+                self.next_bookmark();
+                match &self.source {
+                    Source::Own(listener) | Source::Joining(listener, _) => listener.ask_progress(),
+                    Source::Shared(subscription) => {
+                        if let Some(revision) = subscription.all_told() {
+                            self.cursor = self.cursor.max(revision);
+                        }
+                        let mut lines = Vec::new();
+                        self.bookmark(self.cursor, false, &mut lines);
+                        self.send(lines);
+                    }
+                }
+            }
+            Some(Heard::Own(Ok(told))) => self.hear(told),
+            Some(Heard::Shared(Ok(batch))) => {
+                let mut lines = Vec::new();
+                batch.select(self.prefix.as_bytes(), self.cursor, &mut lines);
+                self.waiting.extend(lines);
+                self.cursor = self.cursor.max(batch.revision());
+            }
+            // Its client goes on from where it was.
+            Some(Heard::Own(Err(_)) | Heard::Shared(Err(_))) => self.is_over = true,
+        }
+    }
+
+    fn hear(&mut self, told: Told) {
+        let mut lines = Vec::new();
+        match told {
+            Told::Events {
+                events, revision, ..
+            } => {
+                if let Err(error) = self.tell_all(&events, &mut lines) {
+                    return self.fail(&error);
+                }
+                self.cursor = self.cursor.max(revision);
+            }
+            Told::Progress(revision) => {
+                self.cursor = self.cursor.max(revision);
+                if self.takes_bookmarks && matches!(self.source, Source::Own(_)) {
+                    self.bookmark(revision, false, &mut lines);
+                }
+            }
+            Told::Compacted(revision) => return self.fail(&error::too_old(revision - 1, revision)),
+            Told::Ended => self.is_over = true,
+        }
+        self.send(lines);
+        if let Source::Joining(listener, subscription) = &mut self.source {
+            match subscription.take_if(|subscription| self.cursor >= subscription.from) {
+                Some(subscription) => self.source = Source::Shared(subscription),
+                None => listener.ask_progress(),
             }
         }
     }
@@ -298,11 +395,7 @@ impl Watch {
         let revision = kv.mod_revision;
         let bytes = match previous {
             Some(previous) => Some(previous.value.clone()),
-            None => {
-                let found = self.registry.reader().previous(&kv.key, revision);
-                let found = found.map_err(|_| error::broken())?;
-                found.map(|record| Bytes::copy_from_slice(record.value()))
-            }
+            None => crate::resource::verbs::previous(&self.registry, &kv.key, revision)?,
         };
         // Compacted already: the client lists again.
         let bytes = bytes.ok_or_else(|| error::too_old(revision, revision))?;
@@ -370,13 +463,39 @@ impl Watch {
     }
 }
 
-fn begin_line(what: &str, lines: &mut Vec<u8>) {
+/// What is heard from a source.
+enum Heard {
+    Own(Result<Told, Silence>),
+    Shared(Result<Arc<Batch>, broadcast::error::RecvError>),
+}
+
+impl Source {
+    async fn next(&mut self) -> Heard {
+        match self {
+            Self::Own(listener) | Self::Joining(listener, _) => Heard::Own(listener.next().await),
+            Self::Shared(subscription) => Heard::Shared(subscription.next().await),
+        }
+    }
+}
+
+/// What an object was before a revision; none if that is compacted.
+pub(in crate::resource) fn previous(
+    registry: &Registry,
+    key: &[u8],
+    revision: i64,
+) -> Result<Option<Bytes>, Status> {
+    let found = registry.reader().previous(key, revision);
+    let found = found.map_err(|_| error::broken())?;
+    Ok(found.map(|record| Bytes::copy_from_slice(record.value())))
+}
+
+pub(in crate::resource) fn begin_line(what: &str, lines: &mut Vec<u8>) {
     lines.extend_from_slice(b"{\"type\":\"");
     lines.extend_from_slice(what.as_bytes());
     lines.extend_from_slice(b"\",\"object\":");
 }
 
-fn end_line(lines: &mut Vec<u8>) {
+pub(in crate::resource) fn end_line(lines: &mut Vec<u8>) {
     lines.extend_from_slice(b"}\n");
 }
 
