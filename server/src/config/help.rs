@@ -18,9 +18,9 @@ const INTRODUCTION: &str = "\
 Holdfast keeps small, important data: keys and values in order, with history and watches.
 It speaks etcd's v3 protocol. etcdctl and etcd's clients can read and write keys, run transactions,
 watch, hold leases and locks, elect leaders, compact, and ask for status and health. Several members
-make a cluster that outlives the loss of some. The resource API serves kubectl and controllers from the
-same store. Users and roles, and TLS on etcd's ports, are not built yet; calls and flags for them are
-refused.
+make a cluster that outlives the loss of some. The resource API serves kubectl and controllers from
+the same store. Users and roles, and TLS on etcd's ports, are not built yet; calls and flags for
+them are refused.
 
 Start a node for a try, with its data in ./default.etcd and the resource API on port 6443:
   holdfast
@@ -117,7 +117,7 @@ pub(super) fn kubeconfig() -> String {
 Usage: holdfast kubeconfig [flags]
 
 Prints what kubectl needs to reach the resource API of the node whose data folder this is: its
-address, the authority that its certificate is from, and a client certificate that may do everything.
+address, the authority that its certificate is from, and a client certificate for everything.
   holdfast kubeconfig > ~/.kube/config
 
 Flags:

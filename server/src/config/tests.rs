@@ -541,7 +541,11 @@ fn retention_is_hours_or_a_duration_or_revisions_by_the_mode() {
     let retention = |arguments: &[&str]| read(arguments, &[]).unwrap().auto_compaction;
     let text = |text: &str| format!("--auto-compaction-retention={text}");
     let hours = |hours: u64| Some(Retention::Time(Duration::from_secs(3600 * hours)));
-    assert_eq!(retention(&[]), None);
+    assert_eq!(retention(&["--name=one"]), None);
+    let api = "--listen-api-urls=https://127.0.0.1:6443";
+    assert_eq!(retention(&[api]), hours(1));
+    assert_eq!(retention(&[api, &text("0")]), None);
+    assert_eq!(retention(&[]), hours(1), "the resource API is on");
     for (given, expected) in [
         ("0", None),
         ("0s", None),
