@@ -91,6 +91,7 @@ fn in_namespace(
 
 /// What upstream's admission adds to pods.
 fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
+    let name = meta::text(pod, "name").to_owned();
     let spec = &mut pod["spec"];
     if !spec.is_object() {
         return Ok(());
@@ -111,7 +112,7 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
         let classes = api.kind("scheduling.k8s.io", "v1", "priorityclasses");
         let found = api.registry.look(&classes.key("", &class))?;
         let found = found.ok_or_else(|| {
-            let about = meta::about(api.kind("", "v1", "pods"), "");
+            let about = meta::about(api.kind("", "v1", "pods"), &name);
             let why = format!("no PriorityClass with name {class} was found");
             Status::forbidden(about, &why)
         })?;
