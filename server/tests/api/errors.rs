@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::shared::{
-    Api, CONFIG_MAPS, DEPLOYMENTS, LEASES, NAMESPACES, PODS, config_map, config_map_with, lease, pod, rules,
+    Api, CONFIG_MAPS, DEPLOYMENTS, LEASES, NAMESPACES, PODS, config_map, config_map_with, lease,
+    pod, rules,
 };
 use super::wire::{JSON, MERGE, Request, delete, get, patch, post, post_text, put};
 
@@ -176,8 +177,13 @@ rules! {
 #[test]
 fn most_of_a_pod_may_not_change() {
     let api = Api::shared();
-    let change = patch(MERGE, format!("{PODS}/there"), r#"{"spec":{"restartPolicy":"Never"}}"#);
-    let about = "Pod \"there\" is invalid: spec: Forbidden: pod updates may not change fields other than";
+    let change = patch(
+        MERGE,
+        format!("{PODS}/there"),
+        r#"{"spec":{"restartPolicy":"Never"}}"#,
+    );
+    let about =
+        "Pod \"there\" is invalid: spec: Forbidden: pod updates may not change fields other than";
     api.send(&change).refuses_with(422, "Invalid", about);
 }
 
@@ -185,7 +191,10 @@ fn most_of_a_pod_may_not_change() {
 fn details_name_the_resource_and_of_invalid_objects_the_kind() {
     let api = Api::shared();
     let details = api.send(&get(format!("{DEPLOYMENTS}/none"))).json()["details"].clone();
-    assert_eq!(details, json!({ "name": "none", "group": "apps", "kind": "deployments" }));
+    assert_eq!(
+        details,
+        json!({ "name": "none", "group": "apps", "kind": "deployments" })
+    );
     let details = api.send(&post(CONFIG_MAPS, &config_map(""))).json()["details"].clone();
     assert_eq!(
         details,
@@ -199,34 +208,65 @@ fn details_name_the_resource_and_of_invalid_objects_the_kind() {
 fn every_wrong_field_is_a_cause() {
     let owner = json!([{ "apiVersion": "", "kind": "", "name": "", "uid": "" }]);
     let api = Api::shared();
-    let status = api.send(&post(CONFIG_MAPS, &config_map_with("a", "ownerReferences", owner))).json();
+    let status = api
+        .send(&post(
+            CONFIG_MAPS,
+            &config_map_with("a", "ownerReferences", owner),
+        ))
+        .json();
     let causes = status["details"]["causes"].as_array().unwrap();
-    let fields: Vec<&str> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    let fields: Vec<&str> = causes
+        .iter()
+        .map(|cause| cause["field"].as_str().unwrap())
+        .collect();
     let at = |field: &str| format!("metadata.ownerReferences.{field}");
     assert_eq!(fields, ["apiVersion", "kind", "name", "uid"].map(at));
-    assert!(status["message"].as_str().unwrap().starts_with("ConfigMap \"a\" is invalid: [metadata.ownerReferences"));
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("ConfigMap \"a\" is invalid: [metadata.ownerReferences")
+    );
 }
 
 #[test]
 fn a_uid_that_is_not_the_objects_is_a_conflict() {
     let api = Api::shared();
-    let answer = api.send(&put(format!("{CONFIG_MAPS}/there"), &config_map_with("there", "uid", json!("other"))));
-    answer.refuses_with(409, "Conflict", "Precondition failed: UID in precondition: other, UID in object meta: ");
+    let answer = api.send(&put(
+        format!("{CONFIG_MAPS}/there"),
+        &config_map_with("there", "uid", json!("other")),
+    ));
+    answer.refuses_with(
+        409,
+        "Conflict",
+        "Precondition failed: UID in precondition: other, UID in object meta: ",
+    );
 }
 
 #[test]
 fn a_version_that_is_no_number_is_invalid() {
     let api = Api::shared();
-    let answer = api.send(&put(format!("{CONFIG_MAPS}/there"), &config_map_with("there", "resourceVersion", json!("abc"))));
-    answer.refuses_with(422, "Invalid", "metadata.resourceVersion: Invalid value: \"abc\"");
+    let answer = api.send(&put(
+        format!("{CONFIG_MAPS}/there"),
+        &config_map_with("there", "resourceVersion", json!("abc")),
+    ));
+    answer.refuses_with(
+        422,
+        "Invalid",
+        "metadata.resourceVersion: Invalid value: \"abc\"",
+    );
 }
 
 #[test]
 fn a_namespace_on_its_way_out_takes_nothing_new() {
     let api = Api::shared();
     let path = api.namespace("on-its-way-out");
-    api.create(&path, &config_map_with("held", "finalizers", json!(["example.com/held"])));
-    api.send(&delete(format!("{NAMESPACES}/on-its-way-out"))).ok(200);
+    api.create(
+        &path,
+        &config_map_with("held", "finalizers", json!(["example.com/held"])),
+    );
+    api.send(&delete(format!("{NAMESPACES}/on-its-way-out")))
+        .ok(200);
     let answer = api.send(&post(path.as_str(), &config_map("a")));
     let details = answer.refuses(
         403,
@@ -245,7 +285,11 @@ fn a_namespace_on_its_way_out_takes_nothing_new() {
         "Operation cannot be fulfilled on namespaces \"on-its-way-out\": The system is ensuring all content is removed from \
          this namespace.  Upon completion, this namespace will automatically be purged by the system.",
     );
-    let without = patch(MERGE, format!("{path}/held"), r#"{"metadata":{"finalizers":null}}"#);
+    let without = patch(
+        MERGE,
+        format!("{path}/held"),
+        r#"{"metadata":{"finalizers":null}}"#,
+    );
     api.send(&without).ok(200);
     api.wait_until_gone(&format!("{NAMESPACES}/on-its-way-out"));
 }

@@ -38,20 +38,30 @@ rules! {
 #[test]
 fn a_status_is_written_through_its_own_path_only() {
     let api = Api::shared();
-    let path = api.namespace("status").replace("/api/v1", "/apis/apps/v1").replace("configmaps", "deployments");
+    let path = api
+        .namespace("status")
+        .replace("/api/v1", "/apis/apps/v1")
+        .replace("configmaps", "deployments");
     let mut object = deployment("a");
     object["status"] = json!({ "replicas": 9 });
     let made = api.create(&path, &object);
     assert_ne!(made["status"]["replicas"], 9);
     let at = format!("{path}/a");
-    let ignored = api.send(&patch(MERGE, at.as_str(), r#"{"status":{"replicas":7}}"#)).ok(200);
+    let ignored = api
+        .send(&patch(MERGE, at.as_str(), r#"{"status":{"replicas":7}}"#))
+        .ok(200);
     assert_eq!(ignored, made);
 
     let both = r#"{"status":{"replicas":3},"spec":{"replicas":9}}"#;
-    let written = api.send(&patch(MERGE, format!("{at}/status"), both)).ok(200);
+    let written = api
+        .send(&patch(MERGE, format!("{at}/status"), both))
+        .ok(200);
     assert_eq!(written["status"]["replicas"], 3);
     assert_eq!(written["spec"], made["spec"]);
-    assert_eq!(written["metadata"]["generation"], made["metadata"]["generation"]);
+    assert_eq!(
+        written["metadata"]["generation"],
+        made["metadata"]["generation"]
+    );
     assert_eq!(api.read(&format!("{at}/status")), written);
 
     let mut whole = written.clone();
@@ -59,26 +69,58 @@ fn a_status_is_written_through_its_own_path_only() {
     whole["spec"]["replicas"] = json!(8);
     whole["metadata"]["name"] = json!("a");
     let written = api.send(&put(format!("{at}/status"), &whole)).ok(200);
-    assert_eq!((&written["status"]["replicas"], &written["spec"]), (&json!(4), &made["spec"]));
-    api.send(&put(format!("{at}/status"), &whole)).refuses_with(409, "Conflict", "the object has been modified");
+    assert_eq!(
+        (&written["status"]["replicas"], &written["spec"]),
+        (&json!(4), &made["spec"])
+    );
+    api.send(&put(format!("{at}/status"), &whole)).refuses_with(
+        409,
+        "Conflict",
+        "the object has been modified",
+    );
 }
 
 #[test]
 fn a_scale_shows_and_changes_the_replicas_alone() {
     let api = Api::shared();
-    let path = api.namespace("scale").replace("/api/v1", "/apis/apps/v1").replace("configmaps", "deployments");
+    let path = api
+        .namespace("scale")
+        .replace("/api/v1", "/apis/apps/v1")
+        .replace("configmaps", "deployments");
     let made = api.create(&path, &deployment("a"));
     let at = format!("{path}/a/scale");
     let shown = api.read(&at);
-    assert_eq!((&shown["kind"], &shown["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
-    for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+    assert_eq!(
+        (&shown["kind"], &shown["apiVersion"]),
+        (&json!("Scale"), &json!("autoscaling/v1"))
+    );
+    for name in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
         assert_eq!(shown["metadata"][name], made["metadata"][name], "{name}");
     }
     assert_eq!(shown["spec"]["replicas"], 1);
-    assert_eq!(shown["status"], json!({ "replicas": 0, "selector": "app=a" }));
-    let scaled = api.send(&patch(MERGE, at.as_str(), r#"{"spec":{"replicas":3}}"#)).ok(200);
-    assert_eq!((&scaled["kind"], &scaled["spec"]["replicas"]), (&json!("Scale"), &json!(3)));
-    assert_eq!(api.send(&put(at.as_str(), &scale("a", 0))).ok(200)["spec"].get("replicas").unwrap_or(&json!(0)), 0);
+    assert_eq!(
+        shown["status"],
+        json!({ "replicas": 0, "selector": "app=a" })
+    );
+    let scaled = api
+        .send(&patch(MERGE, at.as_str(), r#"{"spec":{"replicas":3}}"#))
+        .ok(200);
+    assert_eq!(
+        (&scaled["kind"], &scaled["spec"]["replicas"]),
+        (&json!("Scale"), &json!(3))
+    );
+    assert_eq!(
+        api.send(&put(at.as_str(), &scale("a", 0))).ok(200)["spec"]
+            .get("replicas")
+            .unwrap_or(&json!(0)),
+        0
+    );
     let after = api.read(&format!("{path}/a"));
     assert_eq!(after["spec"]["replicas"], 0);
     assert_eq!(after["spec"]["template"], made["spec"]["template"]);
@@ -97,7 +139,10 @@ fn what_needs_a_node_is_refused_and_touches_nothing() {
     let services = namespace.replace("configmaps", "services");
     let service = json!({ "metadata": { "name": "a" }, "spec": { "ports": [{ "port": 80 }] } });
     let service = api.create(&services, &service);
-    let node = api.create("/api/v1/nodes", &json!({ "metadata": { "name": "without-nodes" } }));
+    let node = api.create(
+        "/api/v1/nodes",
+        &json!({ "metadata": { "name": "without-nodes" } }),
+    );
     let paths = [
         format!("{pods}/a/log"),
         format!("{pods}/a/exec"),
@@ -118,7 +163,13 @@ fn what_needs_a_node_is_refused_and_touches_nothing() {
         ] {
             let answer = api.send(&request);
             let is_refused = matches!(answer.status, 405 | 501);
-            assert!(is_refused, "{} {path}: {} {}", request.method, answer.status, answer.text());
+            assert!(
+                is_refused,
+                "{} {path}: {} {}",
+                request.method,
+                answer.status,
+                answer.text()
+            );
             assert_eq!(answer.json()["kind"], "Status");
         }
     }

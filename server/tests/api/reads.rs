@@ -48,7 +48,11 @@ fn a_version_that_is_no_number_is_not_read_at() {
     for path in [THERE, CONFIG_MAPS] {
         for version in ["abc", "-1", "1.5", "99999999999999999999"] {
             let answer = api.send(&get(format!("{path}?resourceVersion={version}")));
-            let details = answer.refuses_with(422, "Invalid", &format!("resourceVersion: Invalid value: {version:?}: strconv.ParseUint"));
+            let details = answer.refuses_with(
+                422,
+                "Invalid",
+                &format!("resourceVersion: Invalid value: {version:?}: strconv.ParseUint"),
+            );
             assert_eq!(details["causes"][0]["field"], "resourceVersion");
         }
     }
@@ -74,8 +78,15 @@ fn a_token_that_the_server_did_not_make_is_a_bad_request() {
         assert_eq!((answer.status, &token), (400, &token), "{}", answer.text());
         answer.refuses_with(400, "BadRequest", "continue key is not valid");
     }
-    let matched = api.send(&list(&format!("resourceVersionMatch=Exact&resourceVersion=5&continue={}", token("a", 5))));
-    matched.refuses_with(422, "Invalid", "resourceVersionMatch is forbidden when continue is provided");
+    let matched = api.send(&list(&format!(
+        "resourceVersionMatch=Exact&resourceVersion=5&continue={}",
+        token("a", 5)
+    )));
+    matched.refuses_with(
+        422,
+        "Invalid",
+        "resourceVersionMatch is forbidden when continue is provided",
+    );
 }
 
 #[test]
@@ -89,9 +100,17 @@ fn a_version_to_come_is_a_timeout_with_the_time_to_come_again() {
         format!("{CONFIG_MAPS}?resourceVersion=99999999&limit=1"),
     ] {
         let answer = api.send(&get(path));
-        let details = answer.refuses_with(504, "Timeout", "Timeout: Too large resource version: 99999999, current: ");
-        let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
-        assert_eq!(details, json!({ "causes": [cause], "retryAfterSeconds": 1 }));
+        let details = answer.refuses_with(
+            504,
+            "Timeout",
+            "Timeout: Too large resource version: 99999999, current: ",
+        );
+        let cause =
+            json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
+        assert_eq!(
+            details,
+            json!({ "causes": [cause], "retryAfterSeconds": 1 })
+        );
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
 }
@@ -106,38 +125,91 @@ struct History {
 impl History {
     fn make(api: &Api, namespace: &str) -> Self {
         let path = api.namespace(namespace);
-        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+        let version = |object: &Value| {
+            object["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         let first = version(&api.create(&path, &config_map("a")));
-        let second = version(&api.send(&patch(MERGE, format!("{path}/a"), r#"{"data":{"key":"new"}}"#)).ok(200));
+        let second = version(
+            &api.send(&patch(
+                MERGE,
+                format!("{path}/a"),
+                r#"{"data":{"key":"new"}}"#,
+            ))
+            .ok(200),
+        );
         api.create(&path, &config_map("b"));
-        Self { path, first, second }
+        Self {
+            path,
+            first,
+            second,
+        }
     }
 }
 
 #[test]
 fn a_get_is_of_the_newest_version_whatever_older_one_is_named() {
     let api = Api::shared();
-    let History { path, first, second } = History::make(&api, "get-versions");
-    for query in ["".to_owned(), "?resourceVersion=0".to_owned(), format!("?resourceVersion={first}"), format!("?resourceVersion={second}")] {
-        assert_eq!(api.read(&format!("{path}/a{query}"))["data"]["key"], "new", "{query}");
+    let History {
+        path,
+        first,
+        second,
+    } = History::make(&api, "get-versions");
+    for query in [
+        "".to_owned(),
+        "?resourceVersion=0".to_owned(),
+        format!("?resourceVersion={first}"),
+        format!("?resourceVersion={second}"),
+    ] {
+        assert_eq!(
+            api.read(&format!("{path}/a{query}"))["data"]["key"],
+            "new",
+            "{query}"
+        );
     }
 }
 
 #[test]
 fn a_list_is_as_new_as_its_parameters_say() {
     let api = Api::shared();
-    let History { path, first, second } = History::make(&api, "list-versions");
+    let History {
+        path,
+        first,
+        second,
+    } = History::make(&api, "list-versions");
     let read = |query: String| {
         let list = api.read(&format!("{path}?{query}"));
-        let count = list["items"].as_array().unwrap().iter().filter(|item| item["metadata"]["name"] != "kube-root-ca.crt").count();
+        let count = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|item| item["metadata"]["name"] != "kube-root-ca.crt")
+            .count();
         let item = list["items"][0]["data"]["key"].as_str().unwrap().to_owned();
-        (item, count, list["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
+        (
+            item,
+            count,
+            list["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        )
     };
-    for query in ["", "resourceVersion=", "resourceVersion=0", "resourceVersionMatch=NotOlderThan&resourceVersion=0"] {
+    for query in [
+        "",
+        "resourceVersion=",
+        "resourceVersion=0",
+        "resourceVersionMatch=NotOlderThan&resourceVersion=0",
+    ] {
         assert_eq!(read(query.to_owned()).0, "new", "{query}");
     }
     for version in [&first, &second] {
-        let not_older = [format!("resourceVersion={version}"), format!("resourceVersion={version}&resourceVersionMatch=NotOlderThan")];
+        let not_older = [
+            format!("resourceVersion={version}"),
+            format!("resourceVersion={version}&resourceVersionMatch=NotOlderThan"),
+        ];
         for query in not_older {
             let (item, count, at) = read(query);
             assert_eq!((item.as_str(), count), ("new", 2));
@@ -145,10 +217,19 @@ fn a_list_is_as_new_as_its_parameters_say() {
         }
     }
     let exactly = |version: &str| format!("resourceVersion={version}&resourceVersionMatch=Exact");
-    assert_eq!(read(exactly(&first)), ("value".to_owned(), 1, first.clone()));
-    assert_eq!(read(exactly(&second)), ("new".to_owned(), 1, second.clone()));
+    assert_eq!(
+        read(exactly(&first)),
+        ("value".to_owned(), 1, first.clone())
+    );
+    assert_eq!(
+        read(exactly(&second)),
+        ("new".to_owned(), 1, second.clone())
+    );
     // With a limit, a version is that very one.
-    assert_eq!(read(format!("resourceVersion={first}&limit=5")), ("value".to_owned(), 1, first.clone()));
+    assert_eq!(
+        read(format!("resourceVersion={first}&limit=5")),
+        ("value".to_owned(), 1, first.clone())
+    );
     let not_older = format!("resourceVersion={first}&limit=5&resourceVersionMatch=NotOlderThan");
     assert_eq!(read(not_older).0, "new");
 }
@@ -173,32 +254,56 @@ fn pages_are_of_one_revision_and_say_how_much_is_left() {
     loop {
         assert_eq!(&page["metadata"]["resourceVersion"], version);
         assert_eq!(page["kind"], "SecretList");
-        names.extend(page["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()),
+        );
         pages += 1;
-        let Some(token) = page["metadata"]["continue"].as_str() else { break };
-        page = api.read(&format!("{path}?limit=3&continue={token}&resourceVersion={}", if pages == 1 { "0" } else { "" }));
+        let Some(token) = page["metadata"]["continue"].as_str() else {
+            break;
+        };
+        page = api.read(&format!(
+            "{path}?limit=3&continue={token}&resourceVersion={}",
+            if pages == 1 { "0" } else { "" }
+        ));
     }
     assert_eq!(pages, 3);
     assert_eq!(names, ["s0", "s1", "s2", "s3", "s4", "s5", "s6"]);
     assert_eq!(page["metadata"].get("remainingItemCount"), None);
     // The rest in one piece.
     let token = first["metadata"]["continue"].as_str().unwrap();
-    assert_eq!(api.read(&format!("{path}?continue={token}"))["items"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        api.read(&format!("{path}?continue={token}"))["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
 }
 
 #[test]
 fn a_page_of_a_selection_does_not_say_how_much_is_left() {
     let api = Api::shared();
-    let path = api.namespace("selected-pages").replace("configmaps", "secrets");
+    let path = api
+        .namespace("selected-pages")
+        .replace("configmaps", "secrets");
     for number in 0..6 {
         let label = if number % 2 == 0 { "even" } else { "odd" };
-        api.create(&path, &json!({ "metadata": { "name": format!("s{number}"), "labels": { "is": label } } }));
+        api.create(
+            &path,
+            &json!({ "metadata": { "name": format!("s{number}"), "labels": { "is": label } } }),
+        );
     }
     let first = api.read(&format!("{path}?limit=2&labelSelector=is%3Deven"));
     assert_eq!(first["items"].as_array().unwrap().len(), 2);
     assert_eq!(first["metadata"].get("remainingItemCount"), None);
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let rest = api.read(&format!("{path}?limit=2&labelSelector=is%3Deven&continue={token}"));
+    let rest = api.read(&format!(
+        "{path}?limit=2&labelSelector=is%3Deven&continue={token}"
+    ));
     assert_eq!(rest["items"][0]["metadata"]["name"], "s4");
     assert_eq!(rest["items"].as_array().unwrap().len(), 1);
     assert_eq!(rest["metadata"].get("continue"), None);
@@ -209,20 +314,32 @@ fn lists_are_selected_by_labels_and_fields() {
     let api = Api::shared();
     let path = api.namespace("selected");
     let secrets = path.replace("configmaps", "secrets");
-    for (name, labels) in [("a", json!({ "app": "web", "tier": "front" })), ("b", json!({ "app": "web" })), ("c", json!({}))] {
-        api.create(&secrets, &json!({ "metadata": { "name": name, "labels": labels } }));
+    for (name, labels) in [
+        ("a", json!({ "app": "web", "tier": "front" })),
+        ("b", json!({ "app": "web" })),
+        ("c", json!({})),
+    ] {
+        api.create(
+            &secrets,
+            &json!({ "metadata": { "name": name, "labels": labels } }),
+        );
     }
     let names = |query: &str| {
         let list = api.read(&format!("{secrets}?{query}"));
         let items = list["items"].as_array().unwrap().iter();
-        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect::<String>()
+        items
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect::<String>()
     };
     for (query, found) in [
         ("labelSelector=app%3Dweb", "ab"),
         ("labelSelector=app%21%3Dweb", "c"),
         ("labelSelector=tier", "a"),
         ("labelSelector=%21tier", "bc"),
-        ("labelSelector=app%20in%20(web,db),tier%20notin%20(front)", "b"),
+        (
+            "labelSelector=app%20in%20(web,db),tier%20notin%20(front)",
+            "b",
+        ),
         ("labelSelector=", "abc"),
         ("fieldSelector=metadata.name%3Db", "b"),
         ("fieldSelector=metadata.name%21%3Db", "ac"),
@@ -237,19 +354,43 @@ fn lists_are_selected_by_labels_and_fields() {
     assert_eq!(everywhere["items"].as_array().unwrap().len(), 3);
     let pods = api.namespace("selected-pods").replace("configmaps", "pods");
     api.create(&pods, &pod("a"));
-    assert_eq!(api.read(&format!("{pods}?fieldSelector=status.phase%3DPending,spec.nodeName%3D"))["items"].as_array().unwrap().len(), 1);
-    assert_eq!(api.read(&format!("{pods}?fieldSelector=status.phase%3DRunning"))["items"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        api.read(&format!(
+            "{pods}?fieldSelector=status.phase%3DPending,spec.nodeName%3D"
+        ))["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        api.read(&format!("{pods}?fieldSelector=status.phase%3DRunning"))["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
     assert!(api.read(PODS)["items"].is_array());
 }
 
 #[test]
 fn a_name_that_is_written_in_percent_is_the_same_name() {
     let api = Api::shared();
-    assert_eq!(api.read(&format!("{CONFIG_MAPS}/%74here"))["metadata"]["name"], "there");
-    api.send(&get(format!("{CONFIG_MAPS}/a%2Fb"))).refuses(404, "NotFound", "configmaps \"a/b\" not found");
-    let odd = api.send(&get(format!("{CONFIG_MAPS}/..%2F..%2Fsecrets%2Fdefault%2Fx")));
+    assert_eq!(
+        api.read(&format!("{CONFIG_MAPS}/%74here"))["metadata"]["name"],
+        "there"
+    );
+    api.send(&get(format!("{CONFIG_MAPS}/a%2Fb"))).refuses(
+        404,
+        "NotFound",
+        "configmaps \"a/b\" not found",
+    );
+    let odd = api.send(&get(format!(
+        "{CONFIG_MAPS}/..%2F..%2Fsecrets%2Fdefault%2Fx"
+    )));
     assert!(odd.status == 404 || odd.status == 400, "{}", odd.text());
-    api.send(&get(format!("{CONFIG_MAPS}/%ff"))).refuses_with(404, "NotFound", "");
+    api.send(&get(format!("{CONFIG_MAPS}/%ff")))
+        .refuses_with(404, "NotFound", "");
     let strange = put(format!("{CONFIG_MAPS}/a%2Fb"), &config_map("a/b"));
     assert!(matches!(api.send(&strange).status, 404 | 422));
 }
@@ -261,19 +402,47 @@ fn what_is_compacted_is_gone() {
     let History { path, first, .. } = History::make(&api, "compacted");
     let page = api.read(&format!("{path}?limit=1"));
     let token = page["metadata"]["continue"].as_str().unwrap();
-    let current: i64 = api.create(&path, &config_map("later"))["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let current: i64 = api.create(&path, &config_map("later"))["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let client = client::connect(api.etcd.clone()).await.unwrap();
         client.compact(current).await.unwrap();
     });
-    let exactly = get(format!("{path}?resourceVersion={first}&resourceVersionMatch=Exact"));
-    api.send(&exactly).refuses(410, "Expired", "The resourceVersion for the provided list is too old.");
-    let watch = api.send(&get(format!("{path}?watch=true&resourceVersion={first}&timeoutSeconds=5")));
-    watch.refuses(410, "Expired", &format!("too old resource version: {first} ({current})"));
+    let exactly = get(format!(
+        "{path}?resourceVersion={first}&resourceVersionMatch=Exact"
+    ));
+    api.send(&exactly).refuses(
+        410,
+        "Expired",
+        "The resourceVersion for the provided list is too old.",
+    );
+    let watch = api.send(&get(format!(
+        "{path}?watch=true&resourceVersion={first}&timeoutSeconds=5"
+    )));
+    watch.refuses(
+        410,
+        "Expired",
+        &format!("too old resource version: {first} ({current})"),
+    );
     // Not older than what is gone is what there is.
-    assert!(api.read(&format!("{path}?resourceVersion={first}"))["items"].as_array().unwrap().len() >= 3);
-    assert_eq!(api.read(&format!("{path}/a?resourceVersion={first}"))["data"]["key"], "new");
+    assert!(
+        api.read(&format!("{path}?resourceVersion={first}"))["items"]
+            .as_array()
+            .unwrap()
+            .len()
+            >= 3
+    );
+    assert_eq!(
+        api.read(&format!("{path}/a?resourceVersion={first}"))["data"]["key"],
+        "new"
+    );
 
     let expired = api.send(&get(format!("{path}?limit=1&continue={token}")));
     expired.refuses(
@@ -284,9 +453,17 @@ fn what_is_compacted_is_gone() {
          with the provided token results in an inconsistent list - objects that were created, modified, or deleted between \
          the time the first chunk was returned and now may show up in the list.",
     );
-    let token = expired.json()["metadata"]["continue"].as_str().unwrap().to_owned();
+    let token = expired.json()["metadata"]["continue"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let rest = api.read(&format!("{path}?continue={token}"));
-    let names: Vec<&str> = rest["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = rest["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names[0], "b");
     assert!(names.contains(&"later"));
 }

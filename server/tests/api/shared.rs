@@ -178,6 +178,7 @@ pub(crate) fn lease(name: &str) -> Value {
 fn fixtures() -> Vec<Request> {
     vec![
         wire::post(CONFIG_MAPS, &config_map("there")),
+        wire::post(CONFIG_MAPS, &config_map("not-deleted")),
         wire::post(PODS, &pod("there")),
         wire::post(DEPLOYMENTS, &deployment("there")),
         wire::post(LEASES, &lease("there")),
