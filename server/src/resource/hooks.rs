@@ -127,6 +127,12 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
     if spec["preemptionPolicy"].is_null() {
         spec["preemptionPolicy"] = json!(preemption);
     }
+    tolerate(spec);
+    Ok(())
+}
+
+/// Pods stay for a while on a node that is not well.
+fn tolerate(spec: &mut Value) {
     let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();
     for key in [
         "node.kubernetes.io/not-ready",
@@ -143,7 +149,6 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
         }
     }
     spec["tolerations"] = json!(tolerations);
-    Ok(())
 }
 
 /// What an update may leave out, since the server wrote it.
@@ -164,6 +169,7 @@ pub(super) fn merging(kind: &Kind, old: &Value, new: &mut Value, subresource: &s
                 new["spec"][name] = old["spec"][name].clone();
             }
         }
+        tolerate(&mut new["spec"]);
     }
 }
 
@@ -217,10 +223,14 @@ fn say_without_effect(definition: &mut Value, now: i64) {
         })
     };
     let names = definition["spec"]["names"].clone();
+    let mut stored = definition["status"]["storedVersions"].take();
+    if !stored.is_array() {
+        stored = json!([]);
+    }
     definition["status"] = json!({
         "conditions": [condition("NamesAccepted", "True"), condition("Established", "False")],
         "acceptedNames": names,
-        "storedVersions": [],
+        "storedVersions": stored,
     });
 }
 
