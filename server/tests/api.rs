@@ -12,9 +12,11 @@ mod api {
     mod deletes;
     mod documents;
     mod errors;
+    mod manifests;
     mod negotiation;
     mod parts;
     mod reads;
+    mod round_trip;
     mod watches;
     mod writes;
 }

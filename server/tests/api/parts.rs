@@ -64,7 +64,7 @@ fn a_status_is_written_through_its_own_path_only() {
     );
     assert_eq!(api.read(&format!("{at}/status")), written);
 
-    let mut whole = written.clone();
+    let mut whole = written;
     whole["status"]["replicas"] = json!(4);
     whole["spec"]["replicas"] = json!(8);
     whole["metadata"]["name"] = json!("a");
