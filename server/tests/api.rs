@@ -12,9 +12,12 @@ mod api {
     mod deletes;
     mod documents;
     mod errors;
+    mod fuzz;
     mod manifests;
+    mod mutate;
     mod negotiation;
     mod parts;
+    mod protobuf;
     mod reads;
     mod round_trip;
     mod watches;
