@@ -7,7 +7,7 @@ use machinery::decode::{Decoded, Media, decode};
 use machinery::kind::Kind;
 use machinery::schema::{Definition, Schemas};
 use machinery::selector::Selector;
-use machinery::status::{About, Fault, FieldError, Status};
+use machinery::status::{About, Status};
 use machinery::table::Include;
 use serde_json::Value;
 
@@ -22,14 +22,6 @@ pub(super) struct Asked {
     pub(super) wish: Wish,
 }
 
-/// What becomes of unknown and doubled fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Strictness {
-    Ignore,
-    Warn,
-    Strict,
-}
-
 impl Asked {
     /// The key of the object, or what those of the collection begin with.
     pub(super) fn key(&self) -> String {
@@ -42,21 +34,8 @@ impl Asked {
     }
 
     /// Whether nothing is to be written.
-    pub(super) fn is_dry_run(&self) -> Result<bool, Status> {
-        let mut is_dry = false;
-        for value in self.query.all("dryRun") {
-            match value {
-                "All" => is_dry = true,
-                "" => {}
-                other => {
-                    let error =
-                        FieldError::new("dryRun", Fault::NotSupported, "supported values: \"All\"")
-                            .of(other);
-                    return Err(options_error("CreateOptions", &error));
-                }
-            }
-        }
-        Ok(is_dry)
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.query.all("dryRun").any(|stage| stage == "All")
     }
 
     pub(super) fn selector(&self) -> Result<Selector, Status> {
@@ -79,42 +58,18 @@ impl Asked {
         }
     }
 
-    fn strictness(&self) -> Result<Strictness, Status> {
-        match self.query.text("fieldValidation") {
-            "Ignore" => Ok(Strictness::Ignore),
-            "" | "Warn" => Ok(Strictness::Warn),
-            "Strict" => Ok(Strictness::Strict),
-            other => {
-                let supported = "supported values: \"Ignore\", \"Strict\", \"Warn\"";
-                let error =
-                    FieldError::new("fieldValidation", Fault::NotSupported, supported).of(other);
-                Err(options_error("CreateOptions", &error))
-            }
-        }
-    }
-
-    /// Takes what strict decoding found as the client asked for.
+    /// Takes what strict decoding found as the client asked for. Fails with what is wrong.
     pub(super) fn judge(
         &self,
         faults: Vec<String>,
         warnings: &mut Vec<String>,
-    ) -> Result<(), Status> {
-        if faults.is_empty() {
-            return Ok(());
-        }
-        match self.strictness()? {
-            Strictness::Ignore => {}
-            Strictness::Warn => warnings.extend(faults),
-            Strictness::Strict => {
-                let kind = &self.kind;
-                return Err(Status::bad_request(format!(
-                    "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-                    kind.kind,
-                    kind.version,
-                    kind.kind,
-                    faults.join(", ")
-                )));
+    ) -> Result<(), String> {
+        match self.query.text("fieldValidation") {
+            "Strict" if !faults.is_empty() => {
+                return Err(format!("strict decoding error: {}", faults.join(", ")));
             }
+            "Strict" | "Ignore" => {}
+            _ => warnings.extend(faults),
         }
         Ok(())
     }
@@ -128,13 +83,14 @@ impl Asked {
     ) -> Result<Value, Status> {
         let Decoded { mut value, faults } =
             decode(media, body, Schemas::builtin(), self.kind.schema)?;
-        self.judge(faults, warnings)?;
-        self.check_type(
-            &mut value,
-            &self.kind.group,
-            &self.kind.version,
-            &self.kind.kind,
-        )?;
+        let kind = &self.kind;
+        check_type(&mut value, (&kind.group, &kind.version, &kind.kind))?;
+        self.judge(faults, warnings).map_err(|why| {
+            let (kind, version) = (&kind.kind, &kind.version);
+            Status::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+            ))
+        })?;
         Ok(value)
     }
 
@@ -147,46 +103,70 @@ impl Asked {
     ) -> Result<Value, Status> {
         let definition: Option<Definition> = Schemas::builtin().of_kind(group, version, kind);
         let mut value = decode(media, body, Schemas::builtin(), definition)?.value;
-        self.check_type(&mut value, group, version, kind)?;
+        check_type(&mut value, (group, version, kind))?;
         Ok(value)
-    }
-
-    fn check_type(
-        &self,
-        value: &mut Value,
-        group: &str,
-        version: &str,
-        kind: &str,
-    ) -> Result<(), Status> {
-        let api_version = match group {
-            "" => version.to_owned(),
-            group => format!("{group}/{version}"),
-        };
-        let Some(fields) = value.as_object_mut() else {
-            return Err(Status::bad_request(
-                "the body of the request is not an object",
-            ));
-        };
-        let said = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (said_version, said_kind) = (said("apiVersion"), said("kind"));
-        if !said_kind.is_empty() && said_kind != kind
-            || !said_version.is_empty() && said_version != api_version
-        {
-            return Err(Status::bad_request(format!(
-                "the API version in the data ({said_version}, Kind={said_kind}) does not match the expected API version ({api_version}, Kind={kind})"
-            )));
-        }
-        fields.insert("apiVersion".to_owned(), api_version.into());
-        fields.insert("kind".to_owned(), kind.into());
-        Ok(())
     }
 }
 
-fn options_error(kind: &str, error: &FieldError) -> Status {
-    let about = About {
-        group: "meta.k8s.io".to_owned(),
-        kind: kind.to_owned(),
-        name: String::new(),
+/// A body is of the kind that it should be: group, version and kind. What it does not say of that, it is taken to be.
+fn check_type(value: &mut Value, wanted: (&str, &str, &str)) -> Result<(), Status> {
+    let Some(fields) = value.as_object_mut() else {
+        return Err(Status::bad_request(
+            "the body of the request is not an object",
+        ));
     };
-    Status::invalid(about, std::slice::from_ref(error))
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    let api_version = api_version(wanted.0, wanted.1);
+    let said_version = Some(text("apiVersion")).filter(|said| !said.is_empty());
+    let said_kind = Some(text("kind")).filter(|said| !said.is_empty());
+    let said_version = said_version.unwrap_or(&api_version);
+    if let Some(why) = mismatch(said_version, said_kind.unwrap_or(wanted.2), wanted) {
+        return Err(Status::bad_request(why));
+    }
+    fields.insert("apiVersion".to_owned(), api_version.into());
+    fields.insert("kind".to_owned(), wanted.2.into());
+    Ok(())
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    }
+}
+
+/// Why a body that says to be of a kind is not of the wanted one, in upstream's words; none if it is.
+pub(super) fn mismatch(
+    said_version: &str,
+    said_kind: &str,
+    (group, version, kind): (&str, &str, &str),
+) -> Option<String> {
+    let (said_group, short) = said_version.rsplit_once('/').unwrap_or(("", said_version));
+    if (said_group, short, said_kind) == (group, version, kind) {
+        return None;
+    }
+    let head = format!("{said_kind} in version {short:?} cannot be handled as a {kind}: ");
+    if Schemas::builtin()
+        .of_kind(said_group, short, said_kind)
+        .is_none()
+    {
+        return Some(format!(
+            "{head}no kind {said_kind:?} is registered for version {said_version:?} in scheme \
+             \"pkg/api/legacyscheme/scheme.go:30\""
+        ));
+    }
+    if (said_group, said_kind) == (group, kind) {
+        let expected = api_version(group, version);
+        return Some(format!(
+            "the API version in the data ({said_version}) does not match the expected API version ({expected})"
+        ));
+    }
+    // Upstream's packages of kinds without a version are called by the first part of the group.
+    let package = match group.split('.').next() {
+        None | Some("") => "core",
+        Some(first) => first,
+    };
+    Some(format!(
+        "{head}converting ({short}.{said_kind}) to ({package}.{kind}): unknown conversion"
+    ))
 }

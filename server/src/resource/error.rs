@@ -74,7 +74,7 @@ pub(super) fn too_old(requested: i64, compacted: i64) -> Status {
 pub(super) fn too_large(requested: i64, current: i64) -> Status {
     Status::new(
         Reason::Timeout,
-        format!("Too large resource version: {requested}, current: {current}"),
+        format!("Timeout: Too large resource version: {requested}, current: {current}"),
     )
     .because("ResourceVersionTooLarge", "Too large resource version", "")
     .again_after(1)

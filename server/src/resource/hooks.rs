@@ -91,6 +91,7 @@ fn in_namespace(
 
 /// What upstream's admission adds to pods.
 fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
+    let name = meta::text(pod, "name").to_owned();
     let spec = &mut pod["spec"];
     if !spec.is_object() {
         return Ok(());
@@ -111,7 +112,7 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
         let classes = api.kind("scheduling.k8s.io", "v1", "priorityclasses");
         let found = api.registry.look(&classes.key("", &class))?;
         let found = found.ok_or_else(|| {
-            let about = meta::about(api.kind("", "v1", "pods"), "");
+            let about = meta::about(api.kind("", "v1", "pods"), &name);
             let why = format!("no PriorityClass with name {class} was found");
             Status::forbidden(about, &why)
         })?;
@@ -126,6 +127,12 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
     if spec["preemptionPolicy"].is_null() {
         spec["preemptionPolicy"] = json!(preemption);
     }
+    tolerate(spec);
+    Ok(())
+}
+
+/// Pods stay for a while on a node that is not well.
+fn tolerate(spec: &mut Value) {
     let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();
     for key in [
         "node.kubernetes.io/not-ready",
@@ -142,7 +149,6 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
         }
     }
     spec["tolerations"] = json!(tolerations);
-    Ok(())
 }
 
 /// What an update may leave out, since the server wrote it.
@@ -163,6 +169,7 @@ pub(super) fn merging(kind: &Kind, old: &Value, new: &mut Value, subresource: &s
                 new["spec"][name] = old["spec"][name].clone();
             }
         }
+        tolerate(&mut new["spec"]);
     }
 }
 
@@ -216,10 +223,14 @@ fn say_without_effect(definition: &mut Value, now: i64) {
         })
     };
     let names = definition["spec"]["names"].clone();
+    let mut stored = definition["status"]["storedVersions"].take();
+    if !stored.is_array() {
+        stored = json!([]);
+    }
     definition["status"] = json!({
         "conditions": [condition("NamesAccepted", "True"), condition("Established", "False")],
         "acceptedNames": names,
-        "storedVersions": [],
+        "storedVersions": stored,
     });
 }
 

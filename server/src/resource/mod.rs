@@ -17,6 +17,7 @@ mod hooks;
 mod keeper;
 mod meta;
 mod negotiate;
+mod options;
 mod path;
 mod pki;
 mod registry;
@@ -62,6 +63,10 @@ pub const KUBECONFIG: &str = "admin.kubeconfig";
 
 /// The longest body that is read.
 const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// What discovery names since clients look for it, and what no verb is for where nothing runs. As parts of objects
+/// they would be read, written and deleted with them.
+const NEEDS_NODE: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -190,10 +195,11 @@ impl Api {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let target = match asked {
             Path::Objects(target) => target,
-            _ if !is_read => return Err(unknown()),
+            Path::Unknown => return Err(unknown()),
+            _ if !is_read => return Err(not_allowed()),
             Path::Root => return Ok(self.documents.paths()),
             Path::Version => return Ok(documents::version()),
-            Path::Health(check) => return Ok(self.health(&check)),
+            Path::Health(check) => return self.health(&check).ok_or_else(unknown),
             Path::CoreVersions => return Ok(self.documents.core(headers)),
             Path::Groups => return Ok(self.documents.groups(headers)),
             Path::Group(group) => return self.documents.group(&group).ok_or_else(unknown),
@@ -210,7 +216,6 @@ impl Api {
                 let found = self.documents.openapi_3_document(&name, &hash, headers);
                 return found.ok_or_else(unknown);
             }
-            Path::Unknown => return Err(unknown()),
         };
         let query = Query::read(uri.query());
         let (kind, target) = self.find(target)?;
@@ -258,8 +263,8 @@ impl Api {
         let is_one = !target.name.is_empty();
         let method = request.method().clone();
         let verb = match (&method, is_one) {
-            (&Method::GET | &Method::HEAD, _) if asked.query.is_set("watch") => "watch",
             (&Method::GET | &Method::HEAD, true) => "get",
+            (&Method::GET | &Method::HEAD, false) if asked.query.is_set("watch") => "watch",
             (&Method::GET | &Method::HEAD, false) => "list",
             (&Method::POST, false) => "create",
             (&Method::POST, true) if !target.subresource.is_empty() => "create",
@@ -279,6 +284,10 @@ impl Api {
         if kind.namespaced && target.namespace.is_empty() && !matches!(verb, "list" | "watch") {
             return Err(not_allowed());
         }
+        if NEEDS_NODE.contains(&target.subresource.as_str()) {
+            return Err(not_built(asked));
+        }
+        options::check(verb, &asked.query)?;
         if verb == "watch" {
             return self.watch(asked).await;
         }
@@ -294,7 +303,6 @@ impl Api {
         let _permit = self.admit(is_read)?;
         let reply = match (verb, target.subresource.as_str()) {
             ("get", "scale") => self.get_scale(asked).await,
-            ("get", "log" | "exec" | "attach" | "portforward" | "proxy") => Err(not_built(asked)),
             ("get", _) => self.get(asked).await,
             ("list", _) => self.list(asked).await,
             ("create", "") if verbs::is_review(asked) => {
@@ -350,8 +358,14 @@ impl Api {
         })
     }
 
-    /// Whether this member can answer requests.
-    fn health(&self, check: &str) -> Response<Body> {
+    /// Whether this member can answer requests; none if there is no such check.
+    fn health(&self, check: &str) -> Option<Response<Body>> {
+        if !matches!(
+            check.split_once('/'),
+            None | Some((_, "ping" | "log" | "etcd"))
+        ) {
+            return None;
+        }
         let is_well = check.starts_with("livez")
             || self.registry.node.status().has_leader && self.is_furnished();
         let (code, text) = if is_well {
@@ -363,7 +377,8 @@ impl Api {
             )
         };
         let media = HeaderValue::from_static("text/plain; charset=utf-8");
-        reply::whole(code, media, Bytes::from_static(text.as_bytes()))
+        let text = Bytes::from_static(text.as_bytes());
+        Some(reply::whole(code, media, text))
     }
 }
 

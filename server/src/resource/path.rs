@@ -132,9 +132,15 @@ impl Query {
         named.map(|(_, value)| value.as_str())
     }
 
-    /// Whether a name has a value that says yes.
+    /// Whether a name is there, with or without a value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(one, _)| one == name)
+    }
+
+    /// Whether a name is there and does not say no: as upstream, anything but `false` and `0` says yes.
     pub(super) fn is_set(&self, name: &str) -> bool {
-        matches!(self.text(name), "true" | "1" | "TRUE" | "True" | "t" | "T")
+        let value = self.text(name);
+        self.has(name) && !value.eq_ignore_ascii_case("false") && value != "0"
     }
 
     /// A number; none if there is none that can be read.

@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use bytes::Bytes;
 use machinery::status::{Fault, FieldError, Status};
 use serde_json::{Value, json};
 
@@ -322,7 +321,8 @@ fn give_ports(
                 meta::text(service, "name")
             );
             change.only_at(&port_key(port), 0);
-            change.put(&port_key(port), Bytes::from(holder), 0);
+            let holder = stored::write(&json!({ "service": holder }));
+            change.put(&port_key(port), holder.into(), 0);
         }
     }
     Ok(())

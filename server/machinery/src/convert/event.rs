@@ -15,10 +15,25 @@ const NAMES: [(&str, &str); 7] = [
     ("reportingController", "reportingComponent"),
 ];
 
+/// Fields by their names in the core, which says them even if they are empty; `events.k8s.io/v1` does not.
+const ALWAYS_IN_CORE: [&str; 2] = ["reportingComponent", "reportingInstance"];
+
 pub(super) fn to_core(event: &mut Value) {
     rename(event, NAMES);
+    if let Some(fields) = event.as_object_mut() {
+        for name in ALWAYS_IN_CORE {
+            fields.entry(name).or_insert_with(|| "".into());
+        }
+    }
 }
 
 pub(super) fn from_core(event: &mut Value) {
+    if let Some(fields) = event.as_object_mut() {
+        for name in ALWAYS_IN_CORE {
+            if fields.get(name).is_some_and(|value| value == "") {
+                fields.remove(name);
+            }
+        }
+    }
     rename(event, NAMES.map(|(name, of_core)| (of_core, name)));
 }

@@ -98,6 +98,7 @@ mod tests {
                 "involvedObject": { "kind": "Pod", "name": "p" },
                 "message": "started",
                 "reportingComponent": "c",
+                "reportingInstance": "",
                 "count": 2,
                 "type": "Normal",
             })

@@ -13,6 +13,8 @@ use crate::kind::Kind;
 const MANAGER: usize = 128;
 /// The longest name of a subresource in managed fields.
 const SUBRESOURCE: usize = 256;
+/// Finalizers that need no domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
 
 /// Rules for every object. A name must be there: whoever makes one of `generateName` does so before.
 pub(super) fn check(kind: &Kind, metadata: &Place<'_>, report: &mut Report) {
@@ -39,7 +41,7 @@ pub(super) fn check(kind: &Kind, metadata: &Place<'_>, report: &mut Report) {
     labels::check(&metadata.at("labels"), report);
     labels::check_annotations(&metadata.at("annotations"), report);
     check_owners(&metadata.at("ownerReferences"), report);
-    check_finalizers(&metadata.at("finalizers"), report);
+    check_finalizers(kind, &metadata.at("finalizers"), report);
     check_managed_fields(&metadata.at("managedFields"), report);
 }
 
@@ -86,11 +88,21 @@ fn check_owners(owners: &Place<'_>, report: &mut Report) {
     }
 }
 
-fn check_finalizers(finalizers: &Place<'_>, report: &mut Report) {
+fn check_finalizers(kind: &Kind, finalizers: &Place<'_>, report: &mut Report) {
     let texts = finalizers.texts();
     for text in &texts {
         for detail in names::qualified(text) {
             report.invalid_value(finalizers, json!(text), detail);
+        }
+    }
+    // Upstream's extension servers, which have these kinds, do not know the rule.
+    if !["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&kind.group.as_str()) {
+        for finalizer in finalizers.items() {
+            let text = finalizer.text();
+            if !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
+                let detail = "name is neither a standard finalizer name nor is it fully qualified";
+                report.invalid_text(&finalizer, detail);
+            }
         }
     }
     if texts.contains(&"orphan") && texts.contains(&"foregroundDeletion") {

@@ -34,6 +34,25 @@ fn is_there(api: &Api, owned: &Head, owner: &Owner) -> Result<Option<bool>, Stat
     }
 }
 
+/// Whether an owner waits for what it owns before it goes.
+fn waits(graph: &Graph, owner: &Owner) -> bool {
+    graph.of_uid(&owner.uid).is_some_and(|owner| {
+        let metadata = &owner.metadata;
+        metadata.deletion_timestamp.is_some()
+            && metadata.finalizers.iter().any(|one| one == FOREGROUND)
+    })
+}
+
+/// Whether an object has an owner that is there, and stays.
+fn is_kept(api: &Api, graph: &Graph, owned: &Head) -> Result<bool, Status> {
+    for owner in &owned.metadata.owner_references {
+        if !waits(graph, owner) && is_there(api, owned, owner)? != Some(false) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Deletes an object none of whose owners is there.
 pub(super) async fn check(api: &Api, graph: &Graph, key: &str) -> Result<bool, Status> {
     let Some(head) = graph.head(key) else {
@@ -47,15 +66,8 @@ pub(super) async fn check(api: &Api, graph: &Graph, key: &str) -> Result<bool, S
             Some(false) => gone.push(owner.uid.clone()),
             _ => {
                 has_owner = true;
-                let waits = graph.of_uid(&owner.uid).is_some_and(|owner| {
-                    owner.metadata.deletion_timestamp.is_some()
-                        && owner
-                            .metadata
-                            .finalizers
-                            .iter()
-                            .any(|one| one == FOREGROUND)
-                });
-                only_waiting &= waits && owner.block_owner_deletion == Some(true);
+                let blocks = owner.block_owner_deletion == Some(true);
+                only_waiting &= blocks && waits(graph, owner);
             }
         }
     }
@@ -165,6 +177,14 @@ pub(super) async fn finish(api: &Api, graph: &Graph, key: &str) -> Result<bool, 
             let Some(kind) = kind_of(api, &owned.api_version, &owned.kind) else {
                 continue;
             };
+            if is_kept(api, graph, owned)? {
+                // Whoever else owns it keeps it; this owner is heard of again once it is no owner any more.
+                if !disown(api, kind, owned, std::slice::from_ref(&metadata.uid)).await? {
+                    return Ok(false);
+                }
+                is_blocked = true;
+                continue;
+            }
             is_blocked |= owner.block_owner_deletion == Some(true);
             if owned.metadata.deletion_timestamp.is_none() {
                 delete(api, kind, owned, "Foreground").await?;

@@ -30,7 +30,7 @@ impl Api {
     ) -> Result<Reply, Status> {
         let mut warnings = Vec::new();
         let object = asked.object(media, body, &mut warnings)?;
-        let is_dry = asked.is_dry_run()?;
+        let is_dry = asked.is_dry_run();
         let kind = &asked.kind;
         let object = self
             .create_object(

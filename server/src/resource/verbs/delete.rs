@@ -2,18 +2,19 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use machinery::decode::Media;
+use machinery::decode::{Media, decode};
 use machinery::kind::Kind;
-use machinery::status::Status;
+use machinery::schema::Schemas;
+use machinery::status::{About, Fault, FieldError, Status};
 use serde_json::{Value, json};
 
 use super::create::AGAIN;
-use crate::resource::asked::Asked;
+use crate::resource::asked::{Asked, mismatch};
 use crate::resource::path::Query;
 use crate::resource::registry::Change;
 use crate::resource::reply::{List, Reply, Wish};
 use crate::resource::stored::Stored;
-use crate::resource::{Api, hooks, meta, stored};
+use crate::resource::{Api, hooks, meta, options, stored};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -42,64 +43,61 @@ impl Deletion {
         media: Media,
         body: &Bytes,
     ) -> Result<Self, Status> {
-        let options = if body.is_empty() {
-            json!({})
-        } else {
-            let mut options = json!({});
-            // Clients name it by the group of what they delete, or by none.
-            let known = [("", "v1", "DeleteOptions")];
-            for kind in known {
-                let decoded = machinery::decode::decode(
-                    media,
-                    body,
-                    machinery::schema::Schemas::builtin(),
-                    machinery::schema::Schemas::builtin().of_kind(kind.0, kind.1, kind.2),
-                )?;
-                options = decoded.value;
+        let mut options = json!({});
+        if !body.is_empty() {
+            let schemas = Schemas::builtin();
+            let definition = schemas.of_kind("", "v1", "DeleteOptions");
+            options = decode(media, body, schemas, definition)?.value;
+            // Clients give it the group of what they delete, or any other.
+            let said = |name: &str| options[name].as_str().unwrap_or_default();
+            if !["", "DeleteOptions"].contains(&said("kind")) {
+                let wanted = ("meta.k8s.io", "v1", "DeleteOptions");
+                let why = mismatch(said("apiVersion"), said("kind"), wanted);
+                return Err(Status::bad_request(why.unwrap_or_default()));
             }
-            options
-        };
+        }
         Self::of(&options, &asked.query)
     }
 
-    pub(super) fn of(options: &Value, query: &Query) -> Result<Self, Status> {
+    pub(super) fn of(said: &Value, query: &Query) -> Result<Self, Status> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let mut deletion = Self {
-            is_dry: options["dryRun"]
-                .as_array()
-                .is_some_and(|list| list.iter().any(|one| one == "All"))
-                || query.all("dryRun").any(|one| one == "All"),
-            grace: options["gracePeriodSeconds"]
+        let asked = |name: &str| Some(query.text(name)).filter(|text| !text.is_empty());
+        let in_body = said["dryRun"].as_array().into_iter().flatten();
+        let stages: Vec<&str> = in_body
+            .filter_map(Value::as_str)
+            .chain(query.all("dryRun"))
+            .collect();
+        let policy = text(&said["propagationPolicy"])
+            .or_else(|| asked("propagationPolicy").map(str::to_owned));
+        let orphans = said["orphanDependents"].as_bool().or_else(|| {
+            let is_asked = query.has("orphanDependents");
+            is_asked.then(|| query.is_set("orphanDependents"))
+        });
+        let mut errors = Vec::new();
+        if let (Some(policy), Some(_)) = (&policy, orphans) {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            let error = FieldError::new("propagationPolicy", Fault::Invalid, detail);
+            errors.push(error.of(policy.as_str()));
+        }
+        if let Some(other) = &policy
+            && !["Background", "Foreground", "Orphan"].contains(&other.as_str())
+        {
+            let detail = "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
+            let error = FieldError::new("propagationPolicy", Fault::NotSupported, detail);
+            errors.push(error.of(other.as_str()));
+        }
+        errors.extend(options::check_dry_run(stages.iter().copied()));
+        options::refuse("DeleteOptions", &errors)?;
+        let orphaning = |orphans| if orphans { "Orphan" } else { "Background" };
+        Ok(Self {
+            is_dry: stages.contains(&"All"),
+            grace: said["gracePeriodSeconds"]
                 .as_i64()
                 .or_else(|| query.number("gracePeriodSeconds")),
-            policy: text(&options["propagationPolicy"]),
-            uid: text(&options["preconditions"]["uid"]),
-            version: text(&options["preconditions"]["resourceVersion"]),
-        };
-        if deletion.policy.is_none() && !query.text("propagationPolicy").is_empty() {
-            deletion.policy = Some(query.text("propagationPolicy").to_owned());
-        }
-        let orphans = options["orphanDependents"].as_bool();
-        if let (None, Some(orphans)) = (&deletion.policy, orphans) {
-            deletion.policy = Some(if orphans { "Orphan" } else { "Background" }.to_owned());
-        }
-        match deletion.policy.as_deref() {
-            None | Some("Orphan" | "Background" | "Foreground") => Ok(deletion),
-            Some(other) => {
-                let about = machinery::status::About {
-                    group: "meta.k8s.io".to_owned(),
-                    kind: "DeleteOptions".to_owned(),
-                    name: String::new(),
-                };
-                let error = machinery::status::FieldError::new(
-                    "propagationPolicy",
-                    machinery::status::Fault::NotSupported,
-                    "supported values: \"Background\", \"Foreground\", \"Orphan\"",
-                )
-                .of(other);
-                Err(Status::invalid(about, &[error]))
-            }
-        }
+            policy: policy.or_else(|| orphans.map(|orphans| orphaning(orphans).to_owned())),
+            uid: text(&said["preconditions"]["uid"]),
+            version: text(&said["preconditions"]["resourceVersion"]),
+        })
     }
 }
 
@@ -265,18 +263,28 @@ impl Api {
 }
 
 fn check(kind: &Kind, object: &Value, deletion: &Deletion) -> Result<(), Status> {
-    let about = meta::about(kind, meta::text(object, "name"));
     let preconditions = [
-        ("UID", &deletion.uid, "uid"),
-        ("ResourceVersion", &deletion.version, "resourceVersion"),
+        ("UID", &deletion.uid, "uid", "deleted and then recreated"),
+        (
+            "ResourceVersion",
+            &deletion.version,
+            "resourceVersion",
+            "modified",
+        ),
     ];
-    for (what, expected, name) in preconditions {
+    for (what, expected, name, happened) in preconditions {
+        let found = meta::text(object, name);
         if let Some(expected) = expected
-            && expected != meta::text(object, name)
+            && expected != found
         {
+            // Here alone, upstream names the kind where the resource should be.
+            let about = About {
+                kind: kind.kind.clone(),
+                ..meta::about(kind, meta::text(object, "name"))
+            };
             let why = format!(
-                "Precondition failed: {what} in precondition: {expected}, {what} in object meta: {}",
-                meta::text(object, name)
+                "the {what} in the precondition ({expected}) does not match the {what} in record ({found}). The object \
+                 might have been {happened}"
             );
             return Err(Status::conflict(about, &why));
         }

@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use machinery::decode::{Media, conform};
+use machinery::decode::{Media, conform, decode};
 use machinery::kind::Kind;
 use machinery::patch::{self, PatchType};
 use machinery::schema::Schemas;
-use machinery::status::Status;
+use machinery::status::{About, Fault, FieldError, Status};
 use machinery::{defaults, validate};
 use serde_json::{Value, json};
 
 use super::create::AGAIN;
-use crate::resource::asked::Asked;
+use crate::resource::asked::{Asked, mismatch};
 use crate::resource::registry::Change;
 use crate::resource::reply::Reply;
 use crate::resource::stored::Stored;
@@ -22,9 +22,83 @@ pub(super) enum Edit<'a> {
     /// This one, as it came in.
     Whole(&'a Value),
     /// A patch.
-    Patch(PatchType, &'a Value),
+    Patch(&'a Patch),
     /// Some other change of the tree.
     Other(&'a (dyn Fn(&mut Value) -> Result<(), Status> + Sync)),
+}
+
+/// A patch, as it came in.
+pub(super) struct Patch {
+    patch_type: PatchType,
+    value: Value,
+    /// What strict decoding finds in it.
+    faults: Vec<String>,
+}
+
+impl Patch {
+    /// Decodes a body.
+    pub(super) fn read(patch_type: PatchType, body: &[u8]) -> Result<Self, Status> {
+        let decoded = decode(Media::Json, body, Schemas::builtin(), None).map_err(|error| {
+            // The beginning of the body, which follows, says nothing new to whoever sent a patch.
+            let why = error.message.rsplit_once(" (").map_or("", |(why, _)| why);
+            let why = why.rsplit("json parse error: ").next().unwrap_or(why);
+            Status::bad_request(format!("error decoding patch: {why}"))
+        })?;
+        Ok(Self {
+            patch_type,
+            value: decoded.value,
+            faults: decoded.faults,
+        })
+    }
+
+    /// What becomes of a tree, which must be of a kind after it as before: group, version and kind.
+    pub(super) fn apply(
+        &self,
+        asked: &Asked,
+        old: &Value,
+        (group, version, kind): (&str, &str, &str),
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let schemas = Schemas::builtin();
+        let definition = schemas.of_kind(group, version, kind);
+        let mut new = patch::apply(self.patch_type, old, &self.value, schemas, definition)?;
+        let refused = |new: &Value, why: String| {
+            let error = FieldError::new("patch", Fault::Invalid, why).of(new.to_string());
+            Status::invalid(About::default(), &[error])
+        };
+        let said = |name: &str| new.get(name).and_then(Value::as_str).unwrap_or_default();
+        let old_text = |name: &str| old[name].as_str().unwrap_or_default();
+        let or_old = |name| {
+            Some(said(name))
+                .filter(|said| !said.is_empty())
+                .unwrap_or(old_text(name))
+        };
+        // As upstream: a strategic patch is applied to fields, of which the kind is none.
+        if self.patch_type != PatchType::Strategic
+            && let Some(why) =
+                mismatch(or_old("apiVersion"), or_old("kind"), (group, version, kind))
+        {
+            return Err(refused(&new, why));
+        }
+        if let Some(fields) = new.as_object_mut() {
+            for name in ["apiVersion", "kind"] {
+                fields.insert(name.to_owned(), old[name].clone());
+            }
+        }
+        let Some(definition) = definition else {
+            return Ok(new);
+        };
+        let text = new.clone();
+        let decoded = conform(new, schemas, definition).map_err(|error| {
+            let (_, why) = error.message.split_once(": ").unwrap_or_default();
+            refused(&text, why.to_owned())
+        })?;
+        let faults = [self.faults.as_slice(), &decoded.faults].concat();
+        asked
+            .judge(faults, warnings)
+            .map_err(|why| refused(&text, why))?;
+        Ok(decoded.value)
+    }
 }
 
 /// An object after a change.
@@ -42,20 +116,9 @@ impl Api {
         body: &Bytes,
     ) -> Result<Reply, Status> {
         let mut warnings = Vec::new();
-        let object = asked.object(media, body, &mut warnings)?;
-        let said = meta::text(&object, "name");
-        if said != asked.target.name {
-            return Err(Status::bad_request(if said.is_empty() {
-                "name must be provided".to_owned()
-            } else {
-                format!(
-                    "the name of the object ({said}) does not match the name on the URL ({})",
-                    asked.target.name
-                )
-            }));
-        }
-        let mut object = object;
+        let mut object = asked.object(media, body, &mut warnings)?;
         super::create::check_place(&asked.kind, &asked.target.namespace, &mut object)?;
+        check_name(asked, &object)?;
         self.modified(asked, Edit::Whole(&object), warnings).await
     }
 
@@ -66,10 +129,8 @@ impl Api {
         patch_type: PatchType,
         body: &Bytes,
     ) -> Result<Reply, Status> {
-        let patch: Value = serde_json::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-        self.modified(asked, Edit::Patch(patch_type, &patch), Vec::new())
-            .await
+        let patch = Patch::read(patch_type, body)?;
+        self.modified(asked, Edit::Patch(&patch), Vec::new()).await
     }
 
     async fn modified(
@@ -97,7 +158,7 @@ impl Api {
         warnings: &mut Vec<String>,
     ) -> Result<Modified, Status> {
         let (kind, key) = (&asked.kind, asked.key());
-        let is_dry = asked.is_dry_run()?;
+        let is_dry = asked.is_dry_run();
         let expected = match edit {
             Edit::Whole(object) => meta::text(object, "resourceVersion"),
             _ => "",
@@ -202,17 +263,11 @@ impl Api {
         let about = asked.about();
         let mut new = match edit {
             Edit::Whole(object) => (*object).clone(),
-            Edit::Patch(patch_type, patch) => {
-                let patched =
-                    patch::apply(*patch_type, old, patch, Schemas::builtin(), kind.schema)?;
-                match kind.schema {
-                    None => patched,
-                    Some(definition) => {
-                        let decoded = conform(patched, Schemas::builtin(), definition)?;
-                        asked.judge(decoded.faults, warnings)?;
-                        decoded.value
-                    }
-                }
+            Edit::Patch(patch) => {
+                let names = (&*kind.group, &*kind.version, &*kind.kind);
+                let new = patch.apply(asked, old, names, warnings)?;
+                check_name(asked, &new)?;
+                new
             }
             Edit::Other(edit) => {
                 let mut new = old.clone();
@@ -224,20 +279,20 @@ impl Api {
             Edit::Whole(_) => expected.to_owned(),
             _ => meta::text(&new, "resourceVersion").to_owned(),
         };
+        // 0 is no revision of an object, and as good as none.
+        let version = Some(version).filter(|version| version != "0");
+        let version = version.unwrap_or_default();
         if kind.needs_version && version.is_empty() {
             let detail = "must be specified for an update";
-            let fault = machinery::status::Fault::Invalid;
-            let error =
-                machinery::status::FieldError::new("metadata.resourceVersion", fault, detail).of(0);
-            return Err(meta::invalid(kind, &about.name, &[error]));
+            let error = FieldError::new("metadata.resourceVersion", Fault::Invalid, detail).of(0);
+            // Here alone, upstream names the resource where the kind should be.
+            return Err(Status::invalid(about, &[error]));
         }
         if !version.is_empty() && version != meta::text(old, "resourceVersion") {
             if version.parse::<u64>().is_err() {
-                let fault = machinery::status::Fault::Invalid;
                 let detail = "must be a whole number";
-                let error =
-                    machinery::status::FieldError::new("metadata.resourceVersion", fault, detail)
-                        .of(version);
+                let error = FieldError::new("metadata.resourceVersion", Fault::Invalid, detail);
+                let error = error.of(version);
                 return Err(meta::invalid(kind, &about.name, &[error]));
             }
             return Err(Status::conflict(
@@ -253,13 +308,6 @@ impl Api {
             );
             return Err(Status::conflict(about, &why));
         }
-        let name = meta::text(&new, "name");
-        if name != meta::text(old, "name") && !matches!(edit, Edit::Whole(_)) {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                about.name
-            )));
-        }
         merge(kind, old, &mut new, &asked.target.subresource);
         hooks::merging(kind, old, &mut new, &asked.target.subresource);
         defaults::fill(kind, &mut new);
@@ -271,6 +319,25 @@ impl Api {
         }
         Ok(new)
     }
+}
+
+/// An object is called as the path says, and is where it says.
+pub(super) fn check_name(asked: &Asked, object: &Value) -> Result<(), Status> {
+    let (name, namespace) = (&asked.target.name, &asked.target.namespace);
+    let (said, place) = (meta::text(object, "name"), meta::text(object, "namespace"));
+    Err(Status::bad_request(if said.is_empty() {
+        format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
+    } else if said != name {
+        format!("the name of the object ({said}) does not match the name on the URL ({name})")
+    } else if !namespace.is_empty() && !place.is_empty() && place != namespace {
+        format!(
+            "the namespace of the object ({place}) does not match the namespace on the request ({namespace})"
+        )
+    } else {
+        return Ok(());
+    }))
 }
 
 /// What a write of the object, or of a part of it, leaves as it was.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use machinery::decode::Media;
 use machinery::selector::labels::Labels;
-use machinery::status::{Reason, Status};
+use machinery::status::{About, Reason, Status};
 use serde_json::{Value, json};
 
 use super::delete::Deletion;
@@ -32,6 +32,10 @@ impl Api {
             ));
         }
         let now = meta::timestamp(asked.wish.now);
+        let about = About {
+            kind: "pods/binding".to_owned(),
+            ..asked.about()
+        };
         let edit = |pod: &mut Value| {
             let held = pod["spec"]["nodeName"].as_str().unwrap_or_default();
             if !held.is_empty() {
@@ -39,14 +43,14 @@ impl Api {
                     "pod {} is already assigned to node {held:?}",
                     asked.target.name
                 );
-                return Err(Status::conflict(asked.about(), &why));
+                return Err(Status::conflict(about.clone(), &why));
             }
             if meta::is_being_deleted(pod) {
                 let why = format!(
                     "pod {} is being deleted, cannot be assigned to a host",
                     asked.target.name
                 );
-                return Err(Status::conflict(asked.about(), &why));
+                return Err(Status::conflict(about.clone(), &why));
             }
             pod["spec"]["nodeName"] = json!(node);
             let annotations = binding["metadata"]["annotations"].as_object();
@@ -80,7 +84,7 @@ impl Api {
     ) -> Result<Reply, Status> {
         let eviction = asked.other(media, body, ("policy", "v1", "Eviction"))?;
         let mut deletion = Deletion::of(&eviction["deleteOptions"], &asked.query)?;
-        deletion.is_dry |= asked.is_dry_run()?;
+        deletion.is_dry |= asked.is_dry_run();
         let (kind, namespace) = (&asked.kind, &asked.target.namespace);
         let found = self.registry.get(&asked.key()).await?;
         let found = found.ok_or_else(|| Status::not_found(asked.about()))?;

@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::StatusCode;
-use machinery::kind::Kind;
 use machinery::status::{About, Fault, FieldError, Reason, Status};
 use proto::etcd::etcdserverpb::RangeRequest;
 use serde_json::{Value, json};
@@ -91,6 +90,10 @@ impl Api {
         };
         let is_expired = |error: Status| match error.reason {
             Reason::Expired if !token.is_empty() => expired_token(&from.key, &prefix),
+            Reason::Expired => Status::new(
+                Reason::Expired,
+                "The resourceVersion for the provided list is too old.",
+            ),
             _ => error,
         };
         if selector.is_everything() && asked.wish.form == Form::Whole {
@@ -161,33 +164,39 @@ fn version(asked: &Asked) -> Result<Version, Status> {
     match asked.query.text("resourceVersion") {
         "" => Ok(Version::Newest),
         "0" => Ok(Version::Any),
-        text => revision(&asked.kind, text).map(Version::At),
+        text => revision(text).map(Version::At),
     }
 }
 
 /// A revision that a client names.
-pub(super) fn revision(kind: &Kind, text: &str) -> Result<i64, Status> {
+pub(super) fn revision(text: &str) -> Result<i64, Status> {
     text.parse()
         .ok()
         .filter(|revision| *revision >= 0)
         .ok_or_else(|| {
+            // Go's numbers have one bit more, and no revision ever needs it.
+            let why = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+                true if !text.is_empty() => "value out of range",
+                _ => "invalid syntax",
+            };
             let error = FieldError::new(
                 "resourceVersion",
                 Fault::Invalid,
-                "strconv.ParseUint: parsing: invalid syntax",
+                format!("strconv.ParseUint: parsing {text:?}: {why}"),
             )
             .of(text);
-            options(kind, &error)
+            options(&[error])
         })
 }
 
-fn options(_: &Kind, error: &FieldError) -> Status {
+/// The error of parameters that do not pass.
+pub(super) fn options(errors: &[FieldError]) -> Status {
     let about = About {
         group: "meta.k8s.io".to_owned(),
         kind: "ListOptions".to_owned(),
         name: String::new(),
     };
-    Status::invalid(about, std::slice::from_ref(error))
+    Status::invalid(about, errors)
 }
 
 /// Where a list begins.
@@ -202,32 +211,11 @@ impl Start {
         let kind = &asked.kind;
         let wait = version(asked)?;
         let matching = asked.query.text("resourceVersionMatch");
-        if !asked.query.text("sendInitialEvents").is_empty() {
-            let detail = "sendInitialEvents is forbidden for list";
-            let error = FieldError::new("sendInitialEvents", Fault::Forbidden, detail);
-            return Err(options(kind, &error));
-        }
+        check_match(asked)?;
         let exactly = match (matching, wait) {
             ("", Version::At(revision)) if limit > 0 => Some(revision),
-            ("" | "NotOlderThan", _) if matching.is_empty() || wait != Version::Newest => None,
             ("Exact", Version::At(revision)) => Some(revision),
-            ("Exact", Version::Any) => {
-                let detail =
-                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
-                let error = FieldError::new("resourceVersionMatch", Fault::Forbidden, detail);
-                return Err(options(kind, &error));
-            }
-            ("Exact" | "NotOlderThan", _) => {
-                let detail = "resourceVersionMatch is forbidden unless resourceVersion is provided";
-                let error = FieldError::new("resourceVersionMatch", Fault::Forbidden, detail);
-                return Err(options(kind, &error));
-            }
-            (other, _) => {
-                let detail = "supported values: \"Exact\", \"NotOlderThan\"";
-                let error =
-                    FieldError::new("resourceVersionMatch", Fault::NotSupported, detail).of(other);
-                return Err(options(kind, &error));
-            }
+            _ => None,
         };
         Ok(Self {
             key: kind.key(&asked.target.namespace, ""),
@@ -246,7 +234,12 @@ impl Start {
         let token: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
         let start = token["start"].as_str().ok_or_else(invalid)?;
         let revision = token["rv"].as_i64().ok_or_else(invalid)?;
-        if token["v"] != "meta.k8s.io/v1" || start.split('/').any(|part| part == "..") {
+        let is_odd = |part: &str| matches!(part, "." | "..");
+        if token["v"] != "meta.k8s.io/v1"
+            || revision == 0
+            || start.is_empty()
+            || start.split('/').any(is_odd)
+        {
             return Err(invalid());
         }
         Ok(Self {
@@ -261,12 +254,51 @@ impl Start {
     }
 }
 
-fn check_continued(asked: &Asked) -> Result<(), Status> {
-    if !asked.query.text("resourceVersionMatch").is_empty() {
-        let detail = "resourceVersionMatch is forbidden when continue is provided";
-        let error = FieldError::new("resourceVersionMatch", Fault::Forbidden, detail);
-        return Err(options(&asked.kind, &error));
+/// Holds the parameters of a list about versions against each other; every error is told.
+fn check_match(asked: &Asked) -> Result<(), Status> {
+    let query = &asked.query;
+    let (matching, version) = (
+        query.text("resourceVersionMatch"),
+        query.text("resourceVersion"),
+    );
+    let forbidden =
+        |detail: &str| FieldError::new("resourceVersionMatch", Fault::Forbidden, detail);
+    let mut errors = Vec::new();
+    if !matching.is_empty() {
+        if version.is_empty() {
+            let detail = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(forbidden(detail));
+        }
+        if !query.text("continue").is_empty() {
+            let detail = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(forbidden(detail));
+        }
+        if !["Exact", "NotOlderThan"].contains(&matching) {
+            let detail = "supported values: \"Exact\", \"NotOlderThan\", \"\"";
+            let error = FieldError::new("resourceVersionMatch", Fault::NotSupported, detail);
+            errors.push(error.of(matching));
+        }
+        if (matching, version) == ("Exact", "0") {
+            let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(forbidden(detail));
+        }
     }
+    if query.has("sendInitialEvents") {
+        let detail = "sendInitialEvents is forbidden for list";
+        errors.push(FieldError::new(
+            "sendInitialEvents",
+            Fault::Forbidden,
+            detail,
+        ));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(options(&errors))
+}
+
+fn check_continued(asked: &Asked) -> Result<(), Status> {
+    check_match(asked)?;
     match asked.query.text("resourceVersion") {
         "" | "0" => Ok(()),
         _ => Err(Status::bad_request(

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use machinery::decode::{Media, conform};
-use machinery::patch::{self, PatchType};
-use machinery::schema::Schemas;
+use machinery::decode::Media;
+use machinery::patch::PatchType;
 use machinery::status::{Fault, FieldError, Status};
 use serde_json::{Value, json};
 
-use super::modify::Edit;
+use super::modify::{Edit, Patch, check_name};
 use crate::resource::asked::Asked;
 use crate::resource::reply::Reply;
 use crate::resource::{Api, meta};
@@ -39,16 +38,9 @@ impl Api {
         patch_type: PatchType,
         body: &Bytes,
     ) -> Result<Reply, Status> {
-        let patch: Value = serde_json::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-        let schemas = Schemas::builtin();
-        let definition = schemas.of_kind(SCALE.0, SCALE.1, SCALE.2);
+        let patch = Patch::read(patch_type, body)?;
         self.rescale(asked, &|scale| {
-            let patched = patch::apply(patch_type, scale, &patch, schemas, definition)?;
-            match definition {
-                Some(definition) => Ok(conform(patched, schemas, definition)?.value),
-                None => Ok(patched),
-            }
+            patch.apply(asked, scale, SCALE, &mut Vec::new())
         })
         .await
     }
@@ -60,6 +52,7 @@ impl Api {
     ) -> Result<Reply, Status> {
         let edit = |object: &mut Value| {
             let wanted = wanted(&scale_of(object))?;
+            check_name(asked, &wanted)?;
             let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
             if replicas < 0 {
                 let detail = "must be greater than or equal to 0";

@@ -78,7 +78,7 @@ impl Api {
         let version = query.text("resourceVersion");
         let begins = match version {
             "" | "0" => None,
-            text => Some(read::revision(&kind, text)?),
+            text => Some(read::revision(text)?),
         };
         let begins_with_all = sends_initial.unwrap_or(begins.is_none());
         match begins {
@@ -97,19 +97,14 @@ impl Api {
             }
             _ => view.revision,
         };
-        let range = match selector
-            .name()
-            .or_else(|| Some(asked.target.name.as_str()).filter(|name| !name.is_empty()))
-        {
+        let range = match selector.name() {
             Some(name) if !kind.namespaced || !asked.target.namespace.is_empty() => {
                 let key = kind.key(&asked.target.namespace, name);
                 KeyRange::new(key.as_bytes(), &[])
             }
             _ => KeyRange::new(prefix.as_bytes(), &end_of_prefix(&prefix)),
         };
-        let is_whole = selector.is_everything()
-            && asked.wish.form == Form::Whole
-            && asked.target.name.is_empty();
+        let is_whole = selector.is_everything() && asked.wish.form == Form::Whole;
         let create = Create {
             range,
             start_revision: start + 1,
@@ -197,28 +192,29 @@ impl Api {
 fn check_initial(asked: &Asked) -> Result<Option<bool>, Status> {
     let query = &asked.query;
     let matching = query.text("resourceVersionMatch");
-    let error = |field: &str, detail: &str| {
-        let about = machinery::status::About {
-            group: "meta.k8s.io".to_owned(),
-            kind: "ListOptions".to_owned(),
-            name: String::new(),
-        };
-        Status::invalid(about, &[FieldError::new(field, Fault::Forbidden, detail)])
-    };
-    if query.text("sendInitialEvents").is_empty() {
-        return match matching {
-            "" => Ok(None),
-            _ => Err(error(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )),
-        };
+    let says_so = query.has("sendInitialEvents");
+    let mut errors = Vec::new();
+    let forbidden =
+        |detail: &str| FieldError::new("resourceVersionMatch", Fault::Forbidden, detail);
+    if says_so && matching != "NotOlderThan" {
+        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(forbidden(detail));
     }
-    if matching != "NotOlderThan" {
-        return Err(error(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
+    if !says_so && !matching.is_empty() {
+        let detail =
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        errors.push(forbidden(detail));
+    }
+    if !["", "NotOlderThan"].contains(&matching) {
+        let detail = "supported values: \"NotOlderThan\"";
+        let error = FieldError::new("resourceVersionMatch", Fault::NotSupported, detail);
+        errors.push(error.of(matching));
+    }
+    if !errors.is_empty() {
+        return Err(read::options(&errors));
+    }
+    if !says_so {
+        return Ok(None);
     }
     Ok(Some(query.is_set("sendInitialEvents")))
 }
