@@ -333,7 +333,7 @@ pub(crate) const DEV: &[Flag] = flags! {
     [Member]
     "nodes" Choice(&["1", "3", "5"]), "3" Works "How many nodes: 1, 3 or 5. Any one of three may fail, any two of five.";
     "data-dir" Text, "holdfast-dev" Works "Where the nodes' folders n1, n2, .. and their logs n1.log, n2.log, .. are kept.";
-    "base-port" Number(1, 65_000), "2379" Works "The first node's client port; 10 more for each next node. Peers use the port after it, the resource API the one after that.";
+    "base-port" Number(1, 65_000), "2379" Works "The first node's client port; 10 more for each next; after it: peers, then the resource API.";
     "fresh" Bool, "false" Works "Begin anew: remove the nodes and logs that holdfast dev made in the folder.";
 };
 
