@@ -310,6 +310,11 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         node.clone(),
         resource::Options {
             request_timeout: config.request_timeout,
+            port: config
+                .listen_api_urls
+                .iter()
+                .max_by_key(|url| url.is_secure())
+                .map_or(0, |url| url.address().port()),
         },
     ));
     if !config.listen_api_urls.is_empty() {

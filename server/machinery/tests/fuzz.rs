@@ -65,7 +65,14 @@ fn passes(manifest: &Manifest, format: Format, body: &[u8]) -> bool {
     prepare(manifest, &mut object);
     defaults::fill(kind, &mut object);
     defaults::prepare_create(kind, &mut object);
-    table::table_of_one(kind, &object, Include::Object, true, json!({}), 1_767_323_045);
+    table::table_of_one(
+        kind,
+        &object,
+        Include::Object,
+        true,
+        json!({}),
+        1_767_323_045,
+    );
     if !validate::created(kind, &object).is_empty() {
         return false;
     }
@@ -129,7 +136,11 @@ fn almost_good_bodies_never_break_what_reads_them() {
     for manifest in &manifests {
         for format in FORMATS {
             let good = mutate::encoded(format, &manifest.object);
-            assert!(passes(manifest, format, &good), "{format:?} {}", manifest.yaml);
+            assert!(
+                passes(manifest, format, &good),
+                "{format:?} {}",
+                manifest.yaml
+            );
         }
     }
     let seed = from_environment("HOLDFAST_FUZZ_SEED").unwrap_or_else(|| {
@@ -178,7 +189,13 @@ fn almost_good_bodies_never_break_what_reads_them() {
             broken.extend(found);
         }
     });
-    eprintln!("seed {seed}: {bodies} bodies in {:?}, {passed} passed", began.elapsed());
+    eprintln!(
+        "seed {seed}: {bodies} bodies in {:?}, {passed} passed",
+        began.elapsed()
+    );
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
-    assert!(passed > bodies / 20, "seed {seed}: only {passed} of {bodies} were good enough");
+    assert!(
+        passed > bodies / 20,
+        "seed {seed}: only {passed} of {bodies} were good enough"
+    );
 }

@@ -8,7 +8,7 @@ use crate::node::CallError;
 /// The same for a read, which may simply be tried again.
 pub(super) fn of_read(error: CallError) -> Status {
     match error {
-        CallError::Timeout | CallError::LeaderChanged => Status::new(
+        CallError::Timeout | CallError::LeaderChanged | CallError::NoLeader => Status::new(
             Reason::ServiceUnavailable,
             format!("the read was not answered: {error}"),
         )

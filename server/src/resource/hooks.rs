@@ -6,7 +6,7 @@ use machinery::status::Status;
 use serde_json::{Value, json};
 
 use super::registry::Change;
-use super::{Api, meta, services};
+use super::{Api, meta, services, stored};
 
 /// Namespaces that are always there.
 const LASTING: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -48,7 +48,7 @@ pub(super) fn creating(
         in_namespace(api, kind, namespace, object, change)?;
     }
     if is_pod(kind) {
-        admit_pod(api, object)?;
+        admit_pod(api, namespace, object, change)?;
     }
     if is_service(kind) {
         services::creating(api, object, change)?;
@@ -56,6 +56,30 @@ pub(super) fn creating(
     machinery::defaults::prepare_create(kind, object);
     if is_custom_definition(kind) {
         say_without_effect(object, api.registry.now());
+    }
+    if is_namespace(kind) {
+        furnish(api, meta::text(object, "name"), change)?;
+    }
+    Ok(())
+}
+
+/// A namespace comes with the service account that pods have if they name none.
+fn furnish(api: &Api, namespace: &str, change: &mut Change) -> Result<(), Status> {
+    let accounts = api.kind("", "v1", "serviceaccounts");
+    let key = accounts.key(namespace, "default");
+    if api.registry.look(&key)?.is_none() {
+        let account = json!({
+            "kind": "ServiceAccount",
+            "apiVersion": "v1",
+            "metadata": {
+                "name": "default",
+                "namespace": namespace,
+                "uid": uuid::Uuid::new_v4().to_string(),
+                "creationTimestamp": meta::timestamp(api.registry.now()),
+            },
+        });
+        change.only_at(&key, 0);
+        change.put(&key, stored::keep(accounts, &account), 0);
     }
     Ok(())
 }
@@ -90,18 +114,19 @@ fn in_namespace(
 }
 
 /// What upstream's admission adds to pods.
-fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
+fn admit_pod(
+    api: &Api,
+    namespace: &str,
+    pod: &mut Value,
+    change: &mut Change,
+) -> Result<(), Status> {
+    // A generated name is no name yet.
     let name = meta::text(pod, "name").to_owned();
-    let spec = &mut pod["spec"];
-    if !spec.is_object() {
+    if !pod["spec"].is_object() {
         return Ok(());
     }
-    let account = spec["serviceAccountName"]
-        .as_str()
-        .unwrap_or("default")
-        .to_owned();
-    spec["serviceAccountName"] = json!(account);
-    spec["serviceAccount"] = json!(account);
+    give_account(api, namespace, &name, pod, change)?;
+    let spec = &mut pod["spec"];
     let class = spec["priorityClassName"]
         .as_str()
         .unwrap_or_default()
@@ -129,6 +154,107 @@ fn admit_pod(api: &Api, pod: &mut Value) -> Result<(), Status> {
     }
     tolerate(spec);
     Ok(())
+}
+
+/// Where pods find the token of their account.
+const TOKENS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The account of a pod must be there, and its token is brought into every container that has none. A pod that
+/// mirrors one of its node has none.
+fn give_account(
+    api: &Api,
+    namespace: &str,
+    name: &str,
+    pod: &mut Value,
+    change: &mut Change,
+) -> Result<(), Status> {
+    if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
+        return Ok(());
+    }
+    let spec = &mut pod["spec"];
+    let account = spec["serviceAccountName"].as_str();
+    let account = account
+        .filter(|account| !account.is_empty())
+        .unwrap_or("default");
+    let account = account.to_owned();
+    spec["serviceAccountName"] = json!(account);
+    spec["serviceAccount"] = json!(account);
+    let accounts = api.kind("", "v1", "serviceaccounts");
+    let key = accounts.key(namespace, &account);
+    let Some(found) = api.registry.look(&key)? else {
+        let about = meta::about(api.kind("", "v1", "pods"), name);
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+        );
+        return Err(Status::forbidden(about, &why));
+    };
+    change.only_at(&key, found.revision);
+    let found = found.value(accounts)?;
+    let spec = &mut pod["spec"];
+    if spec["imagePullSecrets"]
+        .as_array()
+        .is_none_or(Vec::is_empty)
+        && found["imagePullSecrets"].is_array()
+    {
+        spec["imagePullSecrets"] = found["imagePullSecrets"].clone();
+    }
+    let said = [
+        &spec["automountServiceAccountToken"],
+        &found["automountServiceAccountToken"],
+    ];
+    if said.iter().find_map(|said| said.as_bool()) != Some(false) {
+        mount_token(spec);
+    }
+    Ok(())
+}
+
+fn mount_token(spec: &mut Value) {
+    let named = spec["volumes"].as_array().into_iter().flatten();
+    let mut named = named.filter_map(|volume| volume["name"].as_str());
+    let held = named
+        .find(|name| name.starts_with("kube-api-access-"))
+        .map(str::to_owned);
+    let volume = held
+        .clone()
+        .unwrap_or_else(|| meta::generate_name("kube-api-access-"));
+    let mut is_used = false;
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            let Some(container) = container.as_object_mut() else {
+                continue;
+            };
+            let mounts = container.entry("volumeMounts").or_insert(Value::Null);
+            if mounts.is_null() {
+                *mounts = json!([]);
+            }
+            if let Some(mounts) = mounts.as_array_mut()
+                && !mounts.iter().any(|mount| mount["mountPath"] == TOKENS)
+            {
+                is_used = true;
+                mounts.push(json!({ "name": volume, "readOnly": true, "mountPath": TOKENS }));
+            }
+        }
+    }
+    if !is_used || held.is_some() {
+        return;
+    }
+    let namespace = json!({ "apiVersion": "v1", "fieldPath": "metadata.namespace" });
+    let authority = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
+    let source = json!({
+        "name": volume,
+        "projected": {
+            "defaultMode": 0o644,
+            "sources": [
+                { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
+                { "configMap": { "name": "kube-root-ca.crt", "items": authority } },
+                { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": namespace }] } },
+            ],
+        },
+    });
+    match spec["volumes"].as_array_mut() {
+        Some(volumes) => volumes.push(source),
+        None => spec["volumes"] = json!([source]),
+    }
 }
 
 /// Pods stay for a while on a node that is not well.

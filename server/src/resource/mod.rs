@@ -4,20 +4,22 @@
 //! Any member answers any request. What is the same for every server that keeps such objects is in the crate
 //! `machinery`; here is what needs the store and HTTP:
 //!
-//! - `path`, `negotiate`, `asked`: a request, read; `reply`: an answer, written;
+//! - `pages`, `path`, `negotiate`, `asked`: a request, read; `reply`: an answer, written;
 //! - `verbs`: what is done; `registry`, `stored`: how objects are kept; `hooks`, `services`: what is special;
-//! - `documents`: discovery and schemas; `keeper`: what is done without being asked; `face`: a page for people.
+//! - `documents`, `health`: discovery and schemas, and whether all is well; `keeper`: what is done without being asked; `face`: a page for people.
 
 mod asked;
 mod documents;
 mod error;
 mod face;
 mod feed;
+mod health;
 mod hooks;
 mod keeper;
 mod meta;
 mod negotiate;
 mod options;
+mod pages;
 mod path;
 mod pki;
 mod registry;
@@ -30,11 +32,10 @@ mod who;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use machinery::decode::Media;
@@ -49,6 +50,7 @@ use self::asked::Asked;
 use self::documents::Documents;
 use self::face::Face;
 use self::feed::Feeds;
+use self::health::Furnished;
 use self::path::{Path, Query, Target};
 use self::registry::Registry;
 use self::reply::Wish;
@@ -80,6 +82,8 @@ const WRITES: usize = 200;
 pub struct Options {
     /// How long the store may take for a step.
     pub request_timeout: Duration,
+    /// The port that others reach the API by.
+    pub port: u16,
 }
 
 /// The API.
@@ -89,7 +93,9 @@ pub struct Api {
     documents: Documents,
     face: Face,
     feeds: Feeds,
-    is_furnished: AtomicBool,
+    furnished: Furnished,
+    /// The port that others reach this member's API by.
+    port: u16,
     reads: Semaphore,
     writes: Semaphore,
 }
@@ -142,10 +148,11 @@ impl Serve for Door {
         } else {
             User::of_certificate(peer.certificate.as_deref())
         };
-        let mut response = match self.api.answer(&user, request).await {
-            Ok(response) => response,
-            Err(error) => reply::status(&error),
+        let answer = match pages::admit(&request, self.is_open) {
+            Ok(()) => self.api.answer(&user, request).await,
+            Err(refused) => Err(refused),
         };
+        let mut response = answer.unwrap_or_else(|error| reply::status(&error));
         reply::name_request(&mut response);
         response
     }
@@ -164,7 +171,8 @@ impl Api {
             documents: Documents::new(kinds),
             face: Face::new(kinds),
             feeds: Feeds::default(),
-            is_furnished: AtomicBool::new(false),
+            furnished: Furnished::default(),
+            port: options.port,
             reads: Semaphore::new(READS),
             writes: Semaphore::new(WRITES),
         }
@@ -199,7 +207,10 @@ impl Api {
             _ if !is_read => return Err(not_allowed()),
             Path::Root => return Ok(self.documents.paths()),
             Path::Version => return Ok(documents::version()),
-            Path::Health(check) => return self.health(&check).ok_or_else(unknown),
+            Path::Health(check) => {
+                let query = Query::read(uri.query());
+                return self.health(&check, &query).ok_or_else(unknown);
+            }
             Path::CoreVersions => return Ok(self.documents.core(headers)),
             Path::Groups => return Ok(self.documents.groups(headers)),
             Path::Group(group) => return self.documents.group(&group).ok_or_else(unknown),
@@ -356,42 +367,6 @@ impl Api {
             let message = "too many requests, please try again later";
             Status::new(Reason::TooManyRequests, message).again_after(1)
         })
-    }
-
-    /// Whether this member can answer requests; none if there is no such check.
-    fn health(&self, check: &str) -> Option<Response<Body>> {
-        if !matches!(
-            check.split_once('/'),
-            None | Some((_, "ping" | "log" | "etcd"))
-        ) {
-            return None;
-        }
-        let is_well = check.starts_with("livez")
-            || self.registry.node.status().has_leader && self.is_furnished();
-        let (code, text) = if is_well {
-            (StatusCode::OK, "ok")
-        } else {
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the cluster has no leader, or the first objects are not there yet",
-            )
-        };
-        let media = HeaderValue::from_static("text/plain; charset=utf-8");
-        let text = Bytes::from_static(text.as_bytes());
-        Some(reply::whole(code, media, text))
-    }
-}
-
-impl Api {
-    /// Whether what must be there from the beginning has been made.
-    fn is_furnished(&self) -> bool {
-        if self.is_furnished.load(Ordering::Relaxed) {
-            return true;
-        }
-        let key = self.kind("", "v1", "services").key("default", "kubernetes");
-        let is_there = matches!(self.registry.look(&key), Ok(Some(_)));
-        self.is_furnished.store(is_there, Ordering::Relaxed);
-        is_there
     }
 }
 

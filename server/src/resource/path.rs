@@ -66,7 +66,7 @@ impl Path {
         let text = str::to_owned;
         match parts.as_slice() {
             ["version"] => Self::Version,
-            ["healthz" | "livez" | "readyz", ..] if parts.len() <= 2 => {
+            ["healthz" | "livez" | "readyz", ..] if parts.len() <= 3 => {
                 Self::Health(trimmed.into())
             }
             ["openapi", "v2"] => Self::OpenApi2,

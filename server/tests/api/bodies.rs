@@ -316,7 +316,8 @@ fn a_body_that_breaks_off_makes_no_object() {
     let api = Api::shared();
     let path = api.namespace("breaks-off");
     let body = config_map("a").to_string();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n");
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
     let mut connection = api.connect();
     connection
         .write_raw(format!("{head}content-length: {}\r\n\r\n{}", body.len() + 1, body).as_bytes())
@@ -350,7 +351,7 @@ fn a_slow_body_is_waited_for_and_keeps_nobody_else_waiting() {
     let path = api.namespace("slow");
     let body = config_map("a").to_string();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     // More than may write at the same time would be the end of writing for all.

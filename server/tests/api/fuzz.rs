@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::manifests::Manifest;
 use super::mutate::{FORMATS, Format, Random, encoded, mutated, named};
 use super::shared::Api;
-use super::wire::{Connection, JSON, JSON_PATCH, MERGE, PROTOBUF, Request, STRATEGIC, YAML, get, put};
+use super::wire::{
+    Connection, JSON, JSON_PATCH, MERGE, PROTOBUF, Request, STRATEGIC, YAML, get, put,
+};
 
 /// Bodies a run, if HOLDFAST_FUZZ_BODIES does not say another number.
 const BODIES: usize = 20_000;
@@ -46,7 +48,15 @@ fn request(random: &mut Random, manifests: &[Manifest], unique: &str) -> Request
         1 => {
             let media = *random.pick(&[MERGE, STRATEGIC, JSON_PATCH]);
             let patch = if media == JSON_PATCH {
-                let names = ["spec", "metadata", "data", "status", "kind", "metadata/labels", "spec/template/spec"];
+                let names = [
+                    "spec",
+                    "metadata",
+                    "data",
+                    "status",
+                    "kind",
+                    "metadata/labels",
+                    "spec/template/spec",
+                ];
                 let steps = ["add", "replace", "remove", "test", "copy", "move"];
                 serde_json::json!([{
                     "op": random.pick(&steps), "path": format!("/{}", random.pick(&names)),
@@ -74,7 +84,13 @@ fn send(endpoint: &str, seed: u64, number: usize, count: usize) -> usize {
     let mut sent = 0;
     while sent < count {
         let group: Vec<Request> = (0..AT_ONCE)
-            .map(|place| request(&mut random, &manifests, &format!("f{number}-{}", sent + place)))
+            .map(|place| {
+                request(
+                    &mut random,
+                    &manifests,
+                    &format!("f{number}-{}", sent + place),
+                )
+            })
             .collect();
         sent += group.len();
         for request in &group {
@@ -83,16 +99,42 @@ fn send(endpoint: &str, seed: u64, number: usize, count: usize) -> usize {
         for request in &group {
             let answer = connection.read();
             let body = String::from_utf8_lossy(&request.body);
-            let what = || format!("seed {seed}: {} {} {:?}\n{body}", request.method, request.path, request.headers);
+            let what = || {
+                format!(
+                    "seed {seed}: {} {} {:?}\n{body}",
+                    request.method, request.path, request.headers
+                )
+            };
             let answer = answer.unwrap_or_else(|error| panic!("{error} after {}", what()));
-            let is_expected = matches!(answer.status, 200 | 201 | 400 | 403 | 404 | 409 | 413 | 415 | 422);
-            assert!(is_expected, "{} {} after {}", answer.status, answer.text(), what());
-            let json: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error} after {}", what()));
+            let is_expected = matches!(
+                answer.status,
+                200 | 201 | 400 | 403 | 404 | 409 | 413 | 415 | 422
+            );
+            assert!(
+                is_expected,
+                "{} {} after {}",
+                answer.status,
+                answer.text(),
+                what()
+            );
+            let json: Value = serde_json::from_slice(&answer.body)
+                .unwrap_or_else(|error| panic!("{error} after {}", what()));
             let is_error = answer.status >= 400;
-            assert_eq!(is_error, json["kind"] == "Status", "{json} after {}", what());
+            assert_eq!(
+                is_error,
+                json["kind"] == "Status",
+                "{json} after {}",
+                what()
+            );
             if is_error {
                 assert_eq!(json["code"], answer.status);
-                assert!(json["message"].as_str().is_some_and(|message| !message.is_empty()), "{json} after {}", what());
+                assert!(
+                    json["message"]
+                        .as_str()
+                        .is_some_and(|message| !message.is_empty()),
+                    "{json} after {}",
+                    what()
+                );
             }
             done += usize::from(!is_error);
         }
@@ -112,38 +154,62 @@ fn almost_good_bodies_never_break_the_server_or_what_it_keeps() {
                 0 => manifest.object.clone(),
                 _ => named(&manifest.object, &format!("{}-{number}", manifest.name())),
             };
-            let request = Request::new("POST", manifest.collection("fuzz")).with(media(format), encoded(format, &object));
+            let request = Request::new("POST", manifest.collection("fuzz"))
+                .with(media(format), encoded(format, &object));
             let answer = api.send(&request);
             // Definitions are called after what they define.
             let is_named = manifest.kind.kind == "CustomResourceDefinition" && number > 0;
-            assert!(answer.status == 201 || is_named, "{format:?} {object}: {}", answer.text());
+            assert!(
+                answer.status == 201 || is_named,
+                "{format:?} {object}: {}",
+                answer.text()
+            );
         }
     }
     let seed = from_environment("HOLDFAST_FUZZ_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_nanos().to_le_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+        now.as_nanos().to_le_bytes()[..8]
+            .iter()
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
     });
-    let bodies = from_environment("HOLDFAST_FUZZ_BODIES").map_or(BODIES, |bodies| usize::try_from(bodies).unwrap());
+    let bodies = from_environment("HOLDFAST_FUZZ_BODIES")
+        .map_or(BODIES, |bodies| usize::try_from(bodies).unwrap());
     let began = std::time::Instant::now();
     let done: usize = thread::scope(|scope| {
         let endpoint = api.endpoint.as_str();
         let senders: Vec<_> = (0..CONNECTIONS)
             .map(|number| scope.spawn(move || send(endpoint, seed, number, bodies / CONNECTIONS)))
             .collect();
-        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
+        senders
+            .into_iter()
+            .map(|sender| sender.join().unwrap())
+            .sum()
     });
-    eprintln!("seed {seed}: {bodies} bodies in {:?}, {done} of them carried out", began.elapsed());
-    assert!(done > bodies / 20, "seed {seed}: only {done} of {bodies} were good enough");
+    eprintln!(
+        "seed {seed}: {bodies} bodies in {:?}, {done} of them carried out",
+        began.elapsed()
+    );
+    assert!(
+        done > bodies / 20,
+        "seed {seed}: only {done} of {bodies} were good enough"
+    );
 
     // What is kept is JSON for etcd's clients, and whole for those of the API.
     let stored = api.stored("/registry/");
     for (key, value) in &stored {
         let object: Result<Value, _> = serde_json::from_slice(value);
-        assert!(object.is_ok(), "seed {seed}: {key}: {}", String::from_utf8_lossy(value));
+        assert!(
+            object.is_ok(),
+            "seed {seed}: {key}: {}",
+            String::from_utf8_lossy(value)
+        );
     }
     let mut kinds: Vec<&Manifest> = Vec::new();
     for manifest in &manifests {
-        if kinds.iter().all(|one| !std::ptr::eq(one.kind, manifest.kind)) {
+        if kinds
+            .iter()
+            .all(|one| !std::ptr::eq(one.kind, manifest.kind))
+        {
             kinds.push(manifest);
         }
     }
@@ -183,5 +249,9 @@ fn almost_good_bodies_never_break_the_server_or_what_it_keeps() {
         }
     }
     assert!(found > 100, "seed {seed}: {found}");
-    assert!(changed.is_empty(), "seed {seed}: written again, it changed:\n{}", changed.join("\n"));
+    assert!(
+        changed.is_empty(),
+        "seed {seed}: written again, it changed:\n{}",
+        changed.join("\n")
+    );
 }

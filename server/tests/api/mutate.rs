@@ -125,9 +125,18 @@ fn odd(random: &mut Random) -> Value {
         3 => json!(u64::MAX),
         4 => json!(i64::MIN),
         5 => json!(f64::MAX),
-        6 => json!(
-            *random.pick(&[-1_i64, 0, 1, 2, 255, 256, 65_535, 65_536, 1 << 31, (1 << 31) - 1])
-        ),
+        6 => json!(*random.pick(&[
+            -1_i64,
+            0,
+            1,
+            2,
+            255,
+            256,
+            65_535,
+            65_536,
+            1 << 31,
+            (1 << 31) - 1
+        ])),
         7 => json!(*random.pick(&[0.5, -0.0, 1e-300, 1.0, 3e18])),
         8 => json!([]),
         9 => json!({}),
@@ -181,7 +190,9 @@ fn change_tree(random: &mut Random, object: &mut Value) {
         }
         4 => match some(random, object) {
             Value::Object(fields) if !fields.is_empty() => {
-                let name = random.pick(&fields.keys().cloned().collect::<Vec<_>>()).clone();
+                let name = random
+                    .pick(&fields.keys().cloned().collect::<Vec<_>>())
+                    .clone();
                 fields.remove(&name);
             }
             Value::Array(items) if !items.is_empty() => {
@@ -191,7 +202,9 @@ fn change_tree(random: &mut Random, object: &mut Value) {
         },
         5 => match some(random, object) {
             Value::Object(fields) if !fields.is_empty() => {
-                let name = random.pick(&fields.keys().cloned().collect::<Vec<_>>()).clone();
+                let name = random
+                    .pick(&fields.keys().cloned().collect::<Vec<_>>())
+                    .clone();
                 let value = fields.remove(&name).unwrap_or_default();
                 let other = match random.below(3) {
                     0 => name.to_uppercase(),
@@ -314,7 +327,9 @@ fn scalar(value: &Value) -> String {
         Value::String(text)
             if text.len() > 2
                 && text.starts_with(|first: char| first.is_ascii_lowercase())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
                 && !["null", "true", "false", "yes", "off"].contains(&text.as_str()) =>
         {
             text.clone()

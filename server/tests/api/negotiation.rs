@@ -202,3 +202,23 @@ fn long_answers_are_compressed_for_those_who_take_that() {
     let short = api.send(&get(THERE).header("accept-encoding", "gzip"));
     assert_eq!(short.header("content-encoding"), None);
 }
+
+#[test]
+fn pages_of_other_sites_get_nothing_from_an_open_port_and_write_nothing() {
+    let api = Api::shared();
+    let object = config_map("from-a-page");
+    for (name, value) in [
+        ("sec-fetch-site", "cross-site"),
+        ("origin", "http://evil.example"),
+        ("host", "evil.example"),
+    ] {
+        let read = api.send(&get(THERE).header(name, value));
+        let written = api.send(&post(CONFIG_MAPS, &object).header(name, value));
+        for answer in [read, written] {
+            assert_eq!(answer.status, 403, "{name}: {}", answer.text());
+            assert_eq!(answer.json()["reason"], "Forbidden");
+        }
+    }
+    let written = api.send(&get(format!("{CONFIG_MAPS}/from-a-page")));
+    assert_eq!(written.status, 404);
+}

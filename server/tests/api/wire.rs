@@ -52,7 +52,10 @@ impl Request {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{} {} HTTP/1.1\r\nhost: test\r\n", self.method, self.path);
+        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        if !self.headers.iter().any(|(name, _)| *name == "host") {
+            bytes += "host: localhost\r\n";
+        }
         for (name, value) in &self.headers {
             bytes += &format!("{name}: {value}\r\n");
         }

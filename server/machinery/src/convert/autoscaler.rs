@@ -10,6 +10,8 @@ const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
+const CURRENT_REPLICAS: &str = "currentReplicas";
+
 pub(super) fn to_version_2(autoscaler: &mut Value) {
     let metrics = take_annotation(autoscaler, METRICS);
     let current_metrics = take_annotation(autoscaler, CURRENT_METRICS);
@@ -48,6 +50,10 @@ pub(super) fn to_version_2(autoscaler: &mut Value) {
         if let Some(conditions) = conditions {
             status.insert("conditions".to_owned(), conditions);
         }
+        // Written even where it is 0 by version 1 alone.
+        if status.get(CURRENT_REPLICAS) == Some(&json!(0)) {
+            status.remove(CURRENT_REPLICAS);
+        }
     }
 }
 
@@ -84,6 +90,7 @@ pub(super) fn to_version_1(autoscaler: &mut Value) {
             status.insert("currentCPUUtilizationPercentage".to_owned(), load);
         }
         all.iter_mut().for_each(current_to_version_1);
+        status.entry(CURRENT_REPLICAS).or_insert(json!(0));
         let conditions = list(status.remove("conditions"));
         if !all.is_empty() {
             put_annotation(autoscaler, CURRENT_METRICS, &Value::Array(all));
@@ -459,6 +466,16 @@ mod tests {
             json!({ "maxReplicas": 2, "targetCPUUtilizationPercentage": 50 })
         );
         assert!(object["metadata"].get("annotations").is_none());
+    }
+
+    #[test]
+    fn no_replicas_are_a_0_in_version_1_and_nothing_in_version_2() {
+        let mut object = json!({ "spec": {}, "status": { "desiredReplicas": 0 } });
+        to_version_1(&mut object);
+        let with_0 = json!({ "currentReplicas": 0, "desiredReplicas": 0 });
+        assert_eq!(object["status"], with_0);
+        to_version_2(&mut object);
+        assert_eq!(object["status"], json!({ "desiredReplicas": 0 }));
     }
 
     #[test]

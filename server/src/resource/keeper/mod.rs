@@ -5,6 +5,7 @@ mod bootstrap;
 mod garbage;
 mod graph;
 mod namespaces;
+mod reached;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(crate) async fn run(api: Arc<Api>) {
 /// Looks after the objects for as long as this member leads.
 async fn lead(api: &Arc<Api>) -> Result<(), Status> {
     bootstrap::run(api).await?;
+    reached::run(api).await?;
     let registry = &api.registry;
     registry.barrier().await?;
     let view = registry.reader().view();
@@ -95,6 +97,8 @@ async fn lead(api: &Arc<Api>) -> Result<(), Status> {
             () = tokio::time::sleep_until(again) => {
                 again = Instant::now() + AGAIN;
                 tasks.append(&mut later);
+                // Members come, go and move.
+                reached::run(api).await?;
             }
         }
     }
