@@ -76,6 +76,9 @@ pub struct Kind {
     /// [`convert`]: crate::convert
     #[serde(default)]
     pub stored_as: Option<GroupVersion>,
+    /// What whoever uses it is warned with, if it has another in its place.
+    #[serde(default)]
+    pub deprecated: Option<String>,
     /// The schema; filled in when the table is read.
     #[serde(skip)]
     pub schema: Option<Definition>,

@@ -4,6 +4,7 @@
 //! `data/`, some made from upstream's published ones by the command `import`. Nothing here knows of HTTP, of the store,
 //! or of any one kind but through the tables.
 
+pub mod admission;
 pub mod convert;
 pub mod decode;
 pub mod defaults;

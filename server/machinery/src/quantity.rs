@@ -79,6 +79,15 @@ impl Quantity {
         text: None,
     };
 
+    /// A number of things.
+    #[must_use]
+    pub fn count(number: u32) -> Self {
+        Self {
+            nanos: i128::from(number) * UNIT.cast_signed(),
+            ..Self::ZERO
+        }
+    }
+
     /// Reads text or a number.
     ///
     /// # Errors
@@ -145,7 +154,17 @@ impl Quantity {
     /// The same without what is finer than a thousandth, rounded away from zero.
     #[must_use]
     pub fn rounded_to_millis(self) -> Self {
-        let nanos = round_away(self.nanos, UNIT / 1000);
+        self.rounded(UNIT / 1000)
+    }
+
+    /// The same without parts of a unit, rounded away from zero.
+    #[must_use]
+    pub fn rounded_to_units(self) -> Self {
+        self.rounded(UNIT)
+    }
+
+    fn rounded(self, step: u128) -> Self {
+        let nanos = round_away(self.nanos, step);
         if nanos == self.nanos {
             return self;
         }

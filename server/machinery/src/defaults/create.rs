@@ -378,7 +378,7 @@ const BURSTABLE: &str = "Burstable";
 const GUARANTEED: &str = "Guaranteed";
 
 /// How well a pod is served when there is not enough for all.
-fn qos_class(pod: &Object) -> &'static str {
+pub(crate) fn qos_class(pod: &Object) -> &'static str {
     let Some(spec) = object_at(pod, "spec") else {
         return BEST_EFFORT;
     };

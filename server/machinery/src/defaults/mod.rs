@@ -23,6 +23,7 @@ use crate::kind::Kind;
 use crate::quantity;
 use crate::schema::{Format, Schema, Schemas, Shape};
 
+pub(crate) use create::qos_class;
 pub use create::{prepare_create, prepare_status, prepare_update};
 
 use table::Table;

@@ -76,8 +76,9 @@ mod volume;
 mod workload;
 
 pub use names::{generate_name_base, generate_name_errors, name_errors};
+pub(crate) use names::{label_value, qualified};
 
-use place::Place;
+pub(crate) use place::Place;
 use report::Report;
 
 /// The rules of a kind for a new object, or for one that takes the place of an old one.

@@ -171,7 +171,7 @@ pub(super) fn path_part(name: &str) -> Vec<String> {
 }
 
 /// A qualified name: a key of labels, a finalizer, and the like.
-pub(super) fn qualified(key: &str) -> Vec<String> {
+pub(crate) fn qualified(key: &str) -> Vec<String> {
     let explain = |words: &str| explained(words, KEY_FORM, &["MyName", "my.name", "123-abc"]);
     let mut errors = Vec::new();
     let name = match key.split_once('/') {
@@ -207,7 +207,7 @@ pub(super) fn qualified(key: &str) -> Vec<String> {
 }
 
 /// A value of a label.
-pub(super) fn label_value(value: &str) -> Vec<String> {
+pub(crate) fn label_value(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > LABEL {
         errors.push(too_long(LABEL));

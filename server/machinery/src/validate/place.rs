@@ -10,16 +10,16 @@ static NOTHING: Value = Value::Null;
 /// A value, or nothing, at a place of an object. Reading never fails: whoever asks text of a number gets the empty
 /// text, as upstream's types have it for what is left out.
 #[derive(Clone, Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// Such as `spec.containers[0].name`; empty for the whole object.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What is there; null if nothing is.
-    pub(super) value: &'a Value,
+    pub(crate) value: &'a Value,
 }
 
 impl<'a> Place<'a> {
     /// A whole object.
-    pub(super) fn whole(object: &'a Value) -> Self {
+    pub(crate) fn whole(object: &'a Value) -> Self {
         Self {
             path: String::new(),
             value: object,
@@ -27,7 +27,7 @@ impl<'a> Place<'a> {
     }
 
     /// A field; `a.b` for a field of a field.
-    pub(super) fn at(&self, names: &str) -> Self {
+    pub(crate) fn at(&self, names: &str) -> Self {
         let mut path = self.path.clone();
         let mut value = self.value;
         for name in names.split('.') {
@@ -41,7 +41,7 @@ impl<'a> Place<'a> {
     }
 
     /// The value of a map at a key, which may have dots in it.
-    pub(super) fn key(&self, key: &str) -> Self {
+    pub(crate) fn key(&self, key: &str) -> Self {
         Self {
             path: format!("{}[{key}]", self.path),
             value: self.value.get(key).unwrap_or(&NOTHING),
@@ -49,7 +49,7 @@ impl<'a> Place<'a> {
     }
 
     /// The same value under the name of another place, where upstream's errors name another.
-    pub(super) fn called(&self, path: impl Into<String>) -> Self {
+    pub(crate) fn called(&self, path: impl Into<String>) -> Self {
         Self {
             path: path.into(),
             value: self.value,
@@ -57,7 +57,7 @@ impl<'a> Place<'a> {
     }
 
     /// The items of a list.
-    pub(super) fn items(&self) -> impl Iterator<Item = Place<'a>> + use<'a> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = Place<'a>> + use<'a> {
         let path = self.path.clone();
         let items = self.value.as_array().map_or(&[][..], Vec::as_slice);
         items.iter().enumerate().map(move |(index, value)| Place {
@@ -67,7 +67,7 @@ impl<'a> Place<'a> {
     }
 
     /// The entries of a map.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Place<'a>)> + use<'a> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, Place<'a>)> + use<'a> {
         let path = self.path.clone();
         let entries = self.value.as_object().into_iter().flatten();
         entries.map(move |(key, value)| {
@@ -80,33 +80,33 @@ impl<'a> Place<'a> {
     }
 
     /// Text; empty if there is none.
-    pub(super) fn text(&self) -> &'a str {
+    pub(crate) fn text(&self) -> &'a str {
         self.value.as_str().unwrap_or_default()
     }
 
     /// The texts of a list.
-    pub(super) fn texts(&self) -> Vec<&'a str> {
+    pub(crate) fn texts(&self) -> Vec<&'a str> {
         let items = self.value.as_array().into_iter().flatten();
         items.filter_map(Value::as_str).collect()
     }
 
     /// A whole number, if there is one.
-    pub(super) fn number(&self) -> Option<i64> {
+    pub(crate) fn number(&self) -> Option<i64> {
         self.value.as_i64()
     }
 
     /// Whether it is `true`.
-    pub(super) fn is_true(&self) -> bool {
+    pub(crate) fn is_true(&self) -> bool {
         self.value.as_bool() == Some(true)
     }
 
     /// Whether there is anything.
-    pub(super) fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         !self.value.is_null()
     }
 
     /// Whether there is nothing, or nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
             && matches!(
                 self.value,
@@ -115,7 +115,7 @@ impl<'a> Place<'a> {
     }
 
     /// How many items, entries or bytes there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self.value {
             Value::Array(items) => items.len(),
             Value::Object(entries) => entries.len(),
@@ -132,7 +132,7 @@ const AMOUNTS: [&str; 4] = ["capacity", "limits", "overhead", "requests"];
 const DEEPEST: usize = 200;
 
 /// Whether two values mean the same: what is left out is the same as what is empty or zero.
-pub(super) fn is_same(one: &Value, other: &Value) -> bool {
+pub(crate) fn is_same(one: &Value, other: &Value) -> bool {
     is_same_below(one, other, DEEPEST)
 }
 
