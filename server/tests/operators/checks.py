@@ -1,9 +1,7 @@
-"""What the Python programs here have in common: the server's address, and complaints that explain themselves."""
+"""What the Python programs here have in common: the way to the server, and complaints that explain themselves."""
 
-import atexit
 import json
 import os
-import tempfile
 import time
 
 from kubernetes import client, config
@@ -12,32 +10,9 @@ from kubernetes import client, config
 PATIENCE_SECONDS = 20
 
 
-def kubeconfig(server):
-    """The path of a kubeconfig: `server` itself, or one that is made for the URL of a server that asks for nothing."""
-    if "://" not in server:
-        return server
-    made, path = tempfile.mkstemp(prefix="kubeconfig-")
-    atexit.register(os.remove, path)
-    with os.fdopen(made, "w") as file:
-        json.dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "server", "cluster": {"server": server}}],
-                "users": [{"name": "anybody", "user": {}}],
-                "contexts": [{"name": "server", "context": {"cluster": "server", "user": "anybody"}}],
-                "current-context": "server",
-            },
-            file,
-        )
-    return path
-
-
-def connect(server):
-    """Makes every client object after this one speak to `server`."""
-    path = kubeconfig(server)
-    os.environ["KUBECONFIG"] = path
-    config.load_kube_config(config_file=path)
+def connect():
+    """Makes every client object after this one speak to the server of KUBECONFIG."""
+    config.load_kube_config(config_file=os.environ["KUBECONFIG"])
 
 
 def namespace(name):

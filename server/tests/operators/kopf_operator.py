@@ -1,6 +1,6 @@
-"""Runs an operator on the framework kopf and sees that it does its work: kopf_operator.py SERVER WORK
+"""Runs an operator on the framework kopf and sees that it does its work: kopf_operator.py WORK
 
-SERVER is a URL or the path of a kubeconfig; WORK is `config_maps` or `deployments`.
+KUBECONFIG, in the environment, is a path. WORK is `config_maps` or `deployments`.
 Exits with 0, or explains what was not as expected.
 """
 
@@ -161,11 +161,11 @@ async def _run(work, space):
 
 
 def _main():
-    server, work = sys.argv[1:]
+    [work] = sys.argv[1:]
     works = {"config_maps": config_maps, "deployments": deployments}
     # kopf says what it does in its log, which counts only if something goes wrong.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    connect(server)
+    connect()
     asyncio.run(_run(works[work], namespace(f"kopf-{work.replace('_', '-')}")))
 
 

@@ -1,10 +1,11 @@
-"""Has the official Python client do the work of an operator: python_client.py SERVER WORK
+"""Has the official Python client do the work of an operator: python_client.py WORK
 
-SERVER is a URL or the path of a kubeconfig; WORK is a function below whose name does not begin with an underscore.
+KUBECONFIG, in the environment, is a path. WORK is a function below whose name does not begin with an underscore.
 Exits with 0, or explains what was not as expected.
 """
 
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -441,11 +442,13 @@ def _deployment(name):
 
 def _main():
     logging.disable(logging.ERROR)
-    server, work = sys.argv[1:]
-    connect(server)
+    [work] = sys.argv[1:]
+    connect()
     if work.startswith("_"):
         sys.exit(f"no such work: {work}")
     globals()[work]()
+    # Candidates go on in threads that print, which the interpreter does not survive while it ends.
+    os._exit(0)
 
 
 if __name__ == "__main__":

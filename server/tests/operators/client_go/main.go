@@ -1,6 +1,6 @@
-// A program on client-go that does the work of controllers: client-go-check SERVER WORK
+// A program on client-go that does the work of controllers: client-go-check WORK
 //
-// SERVER is a URL or the path of a kubeconfig; WORK is one of the works below.
+// KUBECONFIG, in the environment, is a path. WORK is one of the works below.
 // Exits with 0, or explains what was not as expected.
 package main
 
@@ -79,21 +79,21 @@ func (recorder recorder) RoundTrip(request *http.Request) (*http.Response, error
 }
 
 func main() {
-	if len(os.Args) != 3 || works[os.Args[2]] == nil {
-		fmt.Fprintf(os.Stderr, "usage: %s SERVER WORK\n", os.Args[0])
+	if len(os.Args) != 2 || works[os.Args[1]] == nil {
+		fmt.Fprintf(os.Stderr, "usage: KUBECONFIG=.. %s WORK\n", os.Args[0])
 		os.Exit(2)
 	}
 	// What the library complains about counts only if a work fails, and then explains why.
 	klog.InitFlags(nil)
 	_ = flag.Set("logtostderr", "true")
-	if err := run(os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[2], err)
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
 		os.Exit(1)
 	}
 }
 
-func run(server, work string) error {
-	config, err := configOf(server)
+func run(work string) error {
+	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
 		return err
 	}
@@ -115,13 +115,6 @@ func run(server, work string) error {
 		return err
 	}
 	return works[work](&session{ctx, config, client, space.Name, requests})
-}
-
-func configOf(server string) (*rest.Config, error) {
-	if strings.Contains(server, "://") {
-		return &rest.Config{Host: server}, nil
-	}
-	return clientcmd.BuildConfigFromFlags("", server)
 }
 
 // Complains if something is not as expected.
