@@ -367,7 +367,10 @@ async fn deleted(session: &Session, operator: &Operator) -> Result<()> {
         let uid = going.uid().context("no uid")?;
         let gone = await_condition(webs.clone(), name, conditions::is_deleted(&uid));
         in_time("it is gone after the clean-up", gone).await??;
-        holds("it was cleaned up", operator.count(&format!("clean up {name}")) >= 1)?;
+        holds(
+            "it was cleaned up",
+            operator.count(&format!("clean up {name}")) >= 1,
+        )?;
         maps.get(&format!("{name}-was-here")).await?;
         becomes("its child goes, too", async || {
             Ok(maps.get_opt(name).await?.is_none())
