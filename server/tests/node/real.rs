@@ -13,14 +13,19 @@ fn chosen() -> Option<PathBuf> {
     std::env::var_os("ETCD").map(PathBuf::from)
 }
 
+/// The folder that the Makefile puts tools into.
+pub(crate) fn tools() -> PathBuf {
+    let cache = std::env::var("HOLDFAST_CACHE")
+        .unwrap_or_else(|_| format!("{}/.cache/holdfast", std::env::var("HOME").unwrap()));
+    PathBuf::from(cache).join("tools")
+}
+
 /// Where one of `etcd`, `etcdctl` and `etcdutl` is, or the program on the other client library.
 pub(crate) fn tool(name: &str) -> PathBuf {
     if let ("etcd", Some(path)) = (name, chosen()) {
         return path;
     }
-    let cache = std::env::var("HOLDFAST_CACHE")
-        .unwrap_or_else(|_| format!("{}/.cache/holdfast", std::env::var("HOME").unwrap()));
-    let path = PathBuf::from(cache).join("tools/bin").join(name);
+    let path = tools().join("bin").join(name);
     assert!(
         path.exists(),
         "{} is missing: run `make etcd other-client` once",
