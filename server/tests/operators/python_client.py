@@ -68,7 +68,7 @@ def objects():
     holds("a dry run makes a name", tried.metadata.name.startswith("try-"))
     refused("read what was only tried", 404, "NotFound", core.read_namespaced_config_map, tried.metadata.name, space)
     # The client's types refuse unknown fields themselves; a patch has no type.
-    status = refused("an unknown field", 400, "BadRequest", core.patch_namespaced_config_map, "one", space,
+    status = refused("an unknown field", 422, "Invalid", core.patch_namespaced_config_map, "one", space,
                      {"dat": {}}, field_validation="Strict", _content_type=MERGE_PATCH)
     holds(f"{status['message']!r} names the field", 'unknown field "dat"' in status["message"])
 

@@ -153,8 +153,8 @@ pub(crate) async fn patches(session: &Session) -> Result<()> {
     let status = refused(
         "an unknown field",
         maps.patch("one", &strict, &unknown).await,
-        400,
-        "BadRequest",
+        422,
+        "Invalid",
     )?;
     holds(
         "its message names the field",
