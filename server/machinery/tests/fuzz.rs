@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../../tests/api/manifests.rs"]
+#[allow(dead_code, reason = "others use more of it")]
 mod manifests;
 #[path = "../../tests/api/mutate.rs"]
 mod mutate;
@@ -65,7 +66,7 @@ fn passes(manifest: &Manifest, format: Format, body: &[u8]) -> bool {
     prepare(manifest, &mut object);
     defaults::fill(kind, &mut object);
     defaults::prepare_create(kind, &mut object);
-    table::table_of_one(
+    let _ = table::table_of_one(
         kind,
         &object,
         Include::Object,
@@ -89,7 +90,9 @@ fn passes(manifest: &Manifest, format: Format, body: &[u8]) -> bool {
     defaults::fill(kind, &mut filled);
     defaults::prepare_update(kind, &mut filled, &object);
     assert_eq!(filled, object, "filled again");
-    let errors = validate::updated(kind, &object, &object, "");
+    // Some kinds are updated only by who says which version was read.
+    filled["metadata"]["resourceVersion"] = json!("1");
+    let errors = validate::updated(kind, &filled, &filled, "");
     assert!(errors.is_empty(), "updated with itself: {errors:?}");
     let mut stored = object.clone();
     convert::to_stored(kind, &mut stored);

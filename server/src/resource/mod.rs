@@ -358,7 +358,9 @@ impl Api {
             }
             _ => Err(not_built(asked)),
         };
-        Ok(reply?.into_response(&asked.wish))
+        let mut reply = reply?;
+        reply.warnings.extend(kind.deprecated.clone());
+        Ok(reply.into_response(&asked.wish))
     }
 
     fn admit(&self, is_read: bool) -> Result<SemaphorePermit<'_>, Status> {

@@ -110,12 +110,17 @@ impl Registry {
 
     /// All objects whose keys begin with a prefix, as this member knows them now.
     pub(super) fn all(&self, prefix: &str) -> Result<Vec<Record>, Status> {
+        self.all_at(&self.reader().view(), prefix)
+    }
+
+    /// The same, as of a view.
+    pub(super) fn all_at(&self, view: &View, prefix: &str) -> Result<Vec<Record>, Status> {
         let request = RangeRequest {
             key: Bytes::copy_from_slice(prefix.as_bytes()),
             range_end: end_of_prefix(prefix),
             ..RangeRequest::default()
         };
-        Ok(self.range(&self.reader().view(), &request)?.records)
+        Ok(self.range(view, &request)?.records)
     }
 
     /// Carries out a change if what it compares holds: the revision that it got, or none if something does not hold.

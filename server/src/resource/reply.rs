@@ -27,6 +27,9 @@ use crate::etcd::codec::BrokenOff;
 /// A long list leaves in pieces of about this size.
 const PIECE: usize = 128 * 1024;
 
+/// Bytes of warnings that an answer takes along; clients refuse headers that are too long.
+const MAX_WARNINGS: usize = 4096;
+
 /// From this length on answers are compressed, for those who take that.
 const COMPRESSED_FROM: usize = 128 * 1024;
 
@@ -148,11 +151,20 @@ impl Reply {
                 response
             }
         };
+        let mut told = Vec::new();
+        let mut length = 0;
         for warning in self.warnings {
-            let text = format!("299 - {warning:?}");
-            if let Ok(text) = HeaderValue::from_str(&text) {
+            length += warning.len();
+            if length > MAX_WARNINGS {
+                break;
+            }
+            if told.contains(&warning) {
+                continue;
+            }
+            if let Ok(text) = HeaderValue::from_str(&format!("299 - {warning:?}")) {
                 response.headers_mut().append(WARNING, text);
             }
+            told.push(warning);
         }
         response
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Finalizers whose work is done here.
 pub(super) const ORPHAN: &str = "orphan";
@@ -15,6 +16,9 @@ pub(super) struct Head {
     pub(super) kind: String,
     pub(super) api_version: String,
     pub(super) metadata: Metadata,
+    /// Whether it is a quota that does not say what is used of all that it limits.
+    #[serde(skip)]
+    pub(super) is_uncounted: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -41,7 +45,12 @@ pub(super) struct Owner {
 impl Head {
     /// What is kept under a key; none if that is no object.
     pub(super) fn read(value: &[u8]) -> Option<Self> {
-        let head: Self = serde_json::from_slice(value).ok()?;
+        let mut head: Self = serde_json::from_slice(value).ok()?;
+        if head.is_quota() {
+            let quota: Value = serde_json::from_slice(value).ok()?;
+            head.is_uncounted = quota["spec"]["hard"] != quota["status"]["hard"]
+                || quota["status"]["used"].is_null();
+        }
         (!head.kind.is_empty()).then_some(head)
     }
 
@@ -62,6 +71,10 @@ impl Head {
                 .any(|one| one == ORPHAN || one == FOREGROUND)
     }
 
+    fn is_quota(&self) -> bool {
+        self.kind == "ResourceQuota" && self.api_version == "v1"
+    }
+
     fn is_namespace(&self) -> bool {
         self.kind == "Namespace" && self.api_version == "v1"
     }
@@ -76,6 +89,8 @@ pub(super) enum Task {
     Owned(String),
     /// An object that waits for what it owns.
     Owner(String),
+    /// A quota of whose namespace something is gone, or does not count any more.
+    Quota(String),
 }
 
 /// All objects.
@@ -86,6 +101,8 @@ pub(super) struct Graph {
     keys: HashMap<String, String>,
     /// Keys of what an owner has, by its uid.
     owned: HashMap<String, BTreeSet<String>>,
+    /// Keys of the quotas of a namespace.
+    quotas: HashMap<String, BTreeSet<String>>,
 }
 
 impl Graph {
@@ -125,6 +142,10 @@ impl Graph {
 
     /// An object is there, or has changed.
     pub(super) fn put(&mut self, key: &str, head: Head, tasks: &mut BTreeSet<Task>) {
+        // Pods that are over count no more, which their metadata does not say.
+        if head.kind == "Pod" && self.heads.contains_key(key) {
+            self.look_at_quotas(&head.metadata.namespace, tasks);
+        }
         if self.heads.get(key) == Some(&head) {
             return;
         }
@@ -164,8 +185,19 @@ impl Graph {
         if head.is_namespace() {
             tasks.insert(Task::Namespace(key.to_owned()));
         }
+        if head.is_quota() {
+            let quotas = self.quotas.entry(metadata.namespace.clone());
+            if quotas.or_default().insert(key.to_owned()) || head.is_uncounted {
+                tasks.insert(Task::Quota(key.to_owned()));
+            }
+        }
         self.keys.insert(metadata.uid.clone(), key.to_owned());
         self.heads.insert(key.to_owned(), head);
+    }
+
+    fn look_at_quotas(&self, namespace: &str, tasks: &mut BTreeSet<Task>) {
+        let quotas = self.quotas.get(namespace).into_iter().flatten();
+        tasks.extend(quotas.map(|key| Task::Quota(key.clone())));
     }
 
     /// An object is gone.
@@ -173,7 +205,11 @@ impl Graph {
         let Some(head) = self.heads.remove(key) else {
             return;
         };
+        if head.is_quota() {
+            forget(&mut self.quotas, &head.metadata.namespace, key);
+        }
         let metadata = head.metadata;
+        self.look_at_quotas(&metadata.namespace, tasks);
         self.keys.remove(&metadata.uid);
         for owner in &metadata.owner_references {
             forget(&mut self.owned, &owner.uid, key);
@@ -197,11 +233,12 @@ impl Graph {
     }
 }
 
-fn forget(owned: &mut HashMap<String, BTreeSet<String>>, uid: &str, key: &str) {
-    if let Some(keys) = owned.get_mut(uid) {
+/// Takes a key from a set, and the set from where it is once it is empty.
+fn forget(sets: &mut HashMap<String, BTreeSet<String>>, of: &str, key: &str) {
+    if let Some(keys) = sets.get_mut(of) {
         keys.remove(key);
         if keys.is_empty() {
-            owned.remove(uid);
+            sets.remove(of);
         }
     }
 }
@@ -249,5 +286,29 @@ mod tests {
         graph.remove("d", &mut tasks);
         assert_eq!(tasks, BTreeSet::from([Task::Owner("o".into())]));
         assert_eq!(graph.owned_by("o").count(), 0);
+    }
+
+    #[test]
+    fn a_quota_is_counted_anew_when_it_changes_and_when_something_of_its_namespace_goes() {
+        let quota = |status: Value| {
+            let object = json!({
+                "kind": "ResourceQuota", "apiVersion": "v1",
+                "metadata": {"name": "q", "namespace": "a", "uid": "q"},
+                "spec": {"hard": {"configmaps": "1"}}, "status": status,
+            });
+            Head::read(object.to_string().as_bytes()).unwrap()
+        };
+        let counted = || quota(json!({"hard": {"configmaps": "1"}, "used": {"configmaps": "1"}}));
+        let task = BTreeSet::from([Task::Quota("q".into())]);
+        let (mut graph, mut tasks) = (Graph::default(), BTreeSet::new());
+        graph.put("q", quota(json!({})), &mut tasks);
+        assert_eq!(std::mem::take(&mut tasks), task);
+        graph.put("q", counted(), &mut tasks);
+        graph.put("o", head("o", &[]), &mut tasks);
+        assert!(tasks.is_empty());
+        graph.remove("o", &mut tasks);
+        assert_eq!(std::mem::take(&mut tasks), task);
+        graph.remove("q", &mut tasks);
+        assert!(tasks.is_empty() && graph.quotas.is_empty());
     }
 }

@@ -1,10 +1,11 @@
-//! What an API server does without being asked: the objects that must be there, namespaces that go, and objects whose
-//! owners are gone. The member that leads does it; whoever leads next begins anew from what is stored.
+//! What an API server does without being asked: the objects that must be there, namespaces that go, objects whose
+//! owners are gone, and what is used of quotas. The member that leads does it; whoever leads next begins anew from what is stored.
 
 mod bootstrap;
 mod garbage;
 mod graph;
 mod namespaces;
+mod quotas;
 mod reached;
 
 use std::collections::BTreeSet;
@@ -73,11 +74,20 @@ async fn lead(api: &Arc<Api>) -> Result<(), Status> {
     }
     let mut later = BTreeSet::new();
     let mut again = Instant::now() + AGAIN;
+    let mut is_while = true;
     loop {
         if !registry.node.status().is_leader {
             return Ok(());
         }
         while let Some(task) = tasks.pop_first() {
+            // Counting is long: but for the first time, once in a while for all that has happened.
+            if let Task::Quota(key) = &task
+                && !is_while
+                && !graph.head(key).is_some_and(|head| head.is_uncounted)
+            {
+                later.insert(task);
+                continue;
+            }
             if !done(api, &graph, &task).await {
                 later.insert(task);
             }
@@ -89,6 +99,7 @@ async fn lead(api: &Arc<Api>) -> Result<(), Status> {
                 }
             }
         }
+        is_while = false;
         tokio::select! {
             told = listener.next() => match told {
                 Ok(told) => hear(&mut graph, told, &mut tasks)?,
@@ -97,6 +108,7 @@ async fn lead(api: &Arc<Api>) -> Result<(), Status> {
             () = tokio::time::sleep_until(again) => {
                 again = Instant::now() + AGAIN;
                 tasks.append(&mut later);
+                is_while = true;
                 // Members come, go and move.
                 reached::run(api).await?;
             }
@@ -134,6 +146,7 @@ async fn done(api: &Api, graph: &Graph, task: &Task) -> bool {
         Task::Namespace(key) => namespaces::look_after(api, graph, key).await,
         Task::Owned(key) => garbage::check(api, graph, key).await,
         Task::Owner(key) => garbage::finish(api, graph, key).await,
+        Task::Quota(key) => quotas::count(api, graph, key).await,
     };
     match done {
         Ok(is_done) => is_done,

@@ -4,7 +4,7 @@ use http::StatusCode;
 use machinery::decode::Media;
 use machinery::kind::Kind;
 use machinery::status::Status;
-use machinery::{defaults, validate};
+use machinery::{admission, defaults, validate};
 use serde_json::{Value, json};
 
 use bytes::Bytes;
@@ -41,6 +41,7 @@ impl Api {
                 asked.wish.now,
             )
             .await?;
+        warnings.extend(admission::warnings::warnings(kind, &object, None));
         let mut reply = Reply::object(StatusCode::CREATED, kind, &object, &asked.wish);
         reply.warnings = warnings;
         Ok(reply)
@@ -110,6 +111,13 @@ impl Api {
             let errors = validate::created(kind, &object);
             if !errors.is_empty() {
                 return Err(meta::invalid(kind, &name, &errors));
+            }
+            if let Err(refused) = hooks::charging(self, kind, &object, &mut change) {
+                // What is free may not have been seen yet either.
+                if again > 0 {
+                    return Err(refused);
+                }
+                continue;
             }
             if is_dry {
                 self.registry.barrier().await?;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use machinery::admission::warnings;
 use machinery::decode::{Media, conform, decode};
 use machinery::kind::Kind;
 use machinery::patch::{self, PatchType};
@@ -198,6 +199,11 @@ impl Api {
                 Err(_) if !is_certain => continue,
                 Err(error) => return Err(error),
             };
+            found.extend(if asked.target.subresource.is_empty() {
+                warnings::warnings(kind, &new, Some(&old))
+            } else {
+                warnings::status_warnings(kind, &new)
+            });
             let is_same = new == old;
             if (is_same || is_dry) && !is_certain {
                 continue;
