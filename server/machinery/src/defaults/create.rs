@@ -107,6 +107,7 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
     };
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "Pod") => keep_pod_resources(new, old),
+        ("", "Service") => match_addresses(new, old),
         ("apps", "DaemonSet") => {
             let template =
                 |object| object_at(object, "spec").and_then(|spec: &Object| spec.get("template"));
@@ -123,6 +124,23 @@ fn keep_pod_resources(new: &mut Object, old: &Object) {
     let resources = object_at(old, "spec").and_then(|spec| spec.get("resources"));
     if let (Some(resources), Some(spec)) = (resources, object_in(new, "spec")) {
         spec.entry("resources").or_insert_with(|| resources.clone());
+    }
+}
+
+/// Who changes the one address of a service and not the list of them means the list, too.
+fn match_addresses(new: &mut Object, old: &Object) {
+    let (Some(new), Some(old)) = (object_in(new, "spec"), object_at(old, "spec")) else {
+        return;
+    };
+    let (now, before) = (text_at(new, "clusterIP"), text_at(old, "clusterIP"));
+    if now == before || new.get("clusterIPs") != old.get("clusterIPs") {
+        return;
+    }
+    if now.is_empty() {
+        new.remove("clusterIPs");
+    } else {
+        let list = json!([now]);
+        new.insert("clusterIPs".to_owned(), list);
     }
 }
 

@@ -516,3 +516,25 @@ fn resources_of_a_whole_pod_survive_clients_that_do_not_know_them() {
     prepare_update(&kind_of(&old), &mut new, &old);
     assert_eq!(new["spec"]["resources"], old["spec"]["resources"]);
 }
+
+#[test]
+fn a_changed_address_of_a_service_changes_the_list_of_them() {
+    let service = |address: &str, list: Value| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "spec": { "clusterIP": address, "clusterIPs": list },
+        })
+    };
+    let old = service("10.0.0.1", json!(["10.0.0.1"]));
+    for (address, list, expected) in [
+        ("10.0.0.1", json!(["10.0.0.1"]), json!(["10.0.0.1"])),
+        ("10.0.0.2", json!(["10.0.0.1"]), json!(["10.0.0.2"])),
+        ("10.0.0.2", json!(["10.0.0.3"]), json!(["10.0.0.3"])),
+        ("", json!(["10.0.0.1"]), Value::Null),
+    ] {
+        let mut new = service(address, list);
+        prepare_update(&kind_of(&old), &mut new, &old);
+        assert_eq!(new["spec"]["clusterIPs"], expected);
+    }
+}

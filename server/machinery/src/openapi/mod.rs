@@ -1,10 +1,12 @@
 //! OpenAPI documents of what is served, made from the kinds and upstream's definitions.
 //!
 //! `operations` says what can be asked of each kind, whatever the format; `version_3` and `version_2` write it down;
-//! `catalogue` has the definitions that all this refers to.
+//! `catalogue` has the definitions that all this refers to. `protobuf` has the little that clients want of version 2 in
+//! its binary form.
 
 mod catalogue;
 mod operations;
+mod protobuf;
 mod version_2;
 mod version_3;
 
@@ -62,6 +64,12 @@ pub fn index(documents: &[(String, String)]) -> Value {
 /// `/openapi/v2` as JSON.
 pub fn version_2(kinds: &Kinds) -> Value {
     version_2::document(&Catalogue::of(kinds), kinds)
+}
+
+/// `/openapi/v2` for who accepts `application/com.github.proto-openapi.spec.v2@v1.0+protobuf`, in which kubectl looks
+/// whether the server validates fields: the patches of all kinds with what can be asked of them, and no definitions.
+pub fn version_2_protobuf(kinds: &Kinds) -> Vec<u8> {
+    protobuf::document(kinds)
 }
 
 fn name_of(kind: &Kind) -> String {

@@ -432,7 +432,7 @@ fn describe(action: &str, kind: &str, part: Option<&Subresource>) -> String {
 }
 
 /// Connections have none here: without nodes there is nothing to connect to, and all of them are refused.
-fn parameters(action: &str) -> Vec<&'static Parameter> {
+pub(super) fn parameters(action: &str) -> Vec<&'static Parameter> {
     let all = PARAMETERS.iter();
     all.filter(|parameter| parameter.actions.contains(&action))
         .collect()

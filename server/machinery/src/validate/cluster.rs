@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::amount::Amount;
 use super::place::{Place, is_same};
-use super::report::Report;
+use super::report::{IMMUTABLE, Report};
 use super::resources::{self, Owner};
 use super::{address, names, scheduling};
 
@@ -18,6 +18,20 @@ const SYSTEM_CLASSES: [(&str, i64); 2] = [
     ("system-cluster-critical", 2_000_000_000),
     ("system-node-critical", 2_000_001_000),
 ];
+
+/// What of pods and claims a quota may be limited to.
+const SCOPES: [&str; 7] = [
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
+
+/// What upstream says of a scope that does not fit what is counted.
+const UNFIT_SCOPE: &str = "unsupported scope applied to resource";
 
 /// Rules for Nodes.
 pub(super) fn check_node(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Report) {
@@ -78,11 +92,115 @@ pub(super) fn check_quota(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut
         resources::check_name(&amount, name, Owner::Quota, report);
         resources::check_amount(&amount, name, report);
     }
+    check_scopes(&new.at("spec"), report);
+    check_selected_scopes(&new.at("spec"), report);
     if let Some(old) = old {
-        for field in ["spec.scopes", "spec.scopeSelector"] {
-            report.check_unchanged(&new.at(field), &old.at(field));
+        let scopes = |quota: &Place<'_>| -> BTreeSet<String> {
+            let scopes = quota.at("spec.scopes");
+            scopes.texts().into_iter().map(str::to_owned).collect()
+        };
+        if scopes(new) != scopes(old) {
+            report.invalid(&new.at("spec.scopes"), IMMUTABLE);
         }
     }
+}
+
+/// The scopes of a quota: they are known, fit each other, and what the quota counts.
+fn check_scopes(spec: &Place<'_>, report: &mut Report) {
+    let scopes = spec.at("scopes");
+    let names = scopes.texts();
+    for scope in &names {
+        if !SCOPES.contains(scope) {
+            report.invalid(&scopes, "unsupported scope");
+        }
+        for (resource, _) in spec.at("hard").entries() {
+            if !does_scope_fit(scope, resource) {
+                report.invalid(&scopes, UNFIT_SCOPE);
+            }
+        }
+    }
+    if has_conflict(&names) {
+        report.invalid(&scopes, "conflicting scopes");
+    }
+}
+
+/// The same of those that a selector names, with their operators and values.
+fn check_selected_scopes(spec: &Place<'_>, report: &mut Report) {
+    let selector = spec.at("scopeSelector");
+    let expressions = selector.at("matchExpressions");
+    let mut names = Vec::new();
+    for expression in expressions.items() {
+        let field = |name: &str| {
+            // Upstream does not say which expression it is.
+            let place = expression.at(name);
+            place.called(format!("{}.{name}", expressions.path))
+        };
+        let (scope, operator, values) = (field("scopeName"), field("operator"), field("values"));
+        if !SCOPES.contains(&scope.text()) {
+            report.invalid_text(&scope, "unsupported scope");
+        }
+        for (resource, _) in spec.at("hard").entries() {
+            if !does_scope_fit(scope.text(), resource) {
+                report.invalid_value(&expressions, selector.value.clone(), UNFIT_SCOPE);
+            }
+        }
+        let has_values = ["PriorityClass", "VolumeAttributesClass"].contains(&scope.text());
+        if SCOPES.contains(&scope.text()) && !has_values && operator.text() != "Exists" {
+            report.invalid_text(
+                &operator,
+                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
+                 ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
+                 ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
+            );
+        }
+        match operator.text() {
+            "In" | "NotIn" if values.is_empty() => report.required(
+                &values,
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            ),
+            "Exists" | "DoesNotExist" if !values.is_empty() => report.invalid(
+                &values,
+                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => report.invalid_text(&operator, "not a valid selector operator"),
+        }
+        names.push(scope.text());
+    }
+    if has_conflict(&names) {
+        let scopes = spec.at("scopes").called(expressions.path);
+        report.invalid(&scopes, "conflicting scopes");
+    }
+}
+
+/// Whether a quota of a scope may count a resource. What upstream does not know fits all.
+fn does_scope_fit(scope: &str, resource: &str) -> bool {
+    let compute = [
+        "cpu",
+        "limits.cpu",
+        "limits.memory",
+        "memory",
+        "requests.cpu",
+        "requests.memory",
+    ];
+    match scope {
+        _ if !resources::is_of_quotas(resource) => true,
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => resource == "pods" || compute.contains(&resource),
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => {
+            ["persistentvolumeclaims", "requests.storage"].contains(&resource)
+        }
+        _ => true,
+    }
+}
+
+fn has_conflict(scopes: &[&str]) -> bool {
+    let has = |scope: &str| scopes.contains(&scope);
+    (has("BestEffort") && has("NotBestEffort")) || (has("Terminating") && has("NotTerminating"))
 }
 
 /// What of a quota is used.

@@ -77,6 +77,12 @@ fn is_standard(name: &str) -> bool {
         || is_of_huge_pages(name)
 }
 
+/// Whether it is a name that quotas know by themselves.
+pub(super) fn is_of_quotas(name: &str) -> bool {
+    let is_huge = is_of_huge_pages(name) || name.starts_with("requests.hugepages-");
+    is_huge || (is_standard(name) && name != "storage")
+}
+
 /// A name of a resource.
 pub(super) fn check_name(place: &Place<'_>, name: &str, owner: Owner, report: &mut Report) {
     let mut refuse = |detail: &str| report.invalid_value(place, json!(name), detail);

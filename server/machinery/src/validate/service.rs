@@ -152,13 +152,9 @@ fn check_affinity(spec: &Place<'_>, report: &mut Report) {
 
 fn check_addresses(spec: &Place<'_>, report: &mut Report) {
     let (first, all) = (spec.at("clusterIP"), spec.at("clusterIPs"));
-    if let Some(listed) = all
-        .texts()
-        .first()
-        .filter(|_| !first.is_empty() && first.text() != all.texts()[0])
-    {
-        let place = all.called(format!("{}[0]", all.path));
-        report.invalid_value(&place, json!(listed), "first value must match `clusterIP`");
+    let listed = all.texts().first().copied();
+    if !first.is_empty() && listed.is_some_and(|listed| listed != first.text()) {
+        report.invalid(&all, "first value must match `clusterIP`");
     }
     if all.len() > 2 {
         report.invalid(&all, "may only hold up to 2 values");

@@ -992,6 +992,11 @@ fn a_service_is_of_a_type_and_keeps_its_address() {
         ],
         &["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"],
     );
+    refuses(
+        "Service",
+        &[("/spec/clusterIP", json!("10.0.0.2"))],
+        &["spec.clusterIPs: Invalid value: [\"10.0.0.1\"]: first value must match `clusterIP`"],
+    );
     refuses_change(
         "Service",
         &[
@@ -1401,6 +1406,68 @@ fn small_kinds_have_their_rules() {
         &[("/spec/scopes", json!(["NotBestEffort"]))],
         &["spec.scopes: Invalid value: [\"NotBestEffort\"]: field is immutable"],
     );
+    refuses(
+        "ResourceQuota",
+        &[
+            (
+                "/spec/hard",
+                json!({ "configmaps": "1", "count/pods": "1" }),
+            ),
+            ("/spec/scopes", json!(["NotBestEffort"])),
+        ],
+        &["spec.scopes: Invalid value: [\"NotBestEffort\"]: unsupported scope applied to resource"],
+    );
+    refuses(
+        "ResourceQuota",
+        &[(
+            "/spec/scopes",
+            json!(["BestEffort", "NotBestEffort", "Some"]),
+        )],
+        &[
+            "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\",\"Some\"]: unsupported scope",
+            "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\",\"Some\"]: conflicting scopes",
+        ],
+    );
+    let selecting = |scope: &str, operator: &str, values: Value| {
+        let expression = json!({ "scopeName": scope, "operator": operator, "values": values });
+        [(
+            "/spec/scopeSelector",
+            json!({ "matchExpressions": [expression] }),
+        )]
+    };
+    let at = "spec.scopeSelector.matchExpressions";
+    for (edits, error) in [
+        (
+            selecting("Terminating", "In", json!(["a"])),
+            format!(
+                "{at}.operator: Invalid value: \"In\": must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
+                 ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                 ResourceQuotaScopeCrossNamespacePodAffinity"
+            ),
+        ),
+        (
+            selecting("PriorityClass", "In", json!([])),
+            format!(
+                "{at}.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+            ),
+        ),
+        (
+            selecting("PriorityClass", "Exists", json!(["a"])),
+            format!(
+                "{at}.values: Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+            ),
+        ),
+        (
+            selecting("PriorityClass", "Is", json!([])),
+            format!("{at}.operator: Invalid value: \"Is\": not a valid selector operator"),
+        ),
+        (
+            selecting("Some", "Exists", json!([])),
+            format!("{at}.scopeName: Invalid value: \"Some\": unsupported scope"),
+        ),
+    ] {
+        refuses("ResourceQuota", &edits, &[&error]);
+    }
     refuses(
         "LimitRange",
         &[("/spec/limits/0/min/cpu", json!("3"))],
