@@ -10,6 +10,9 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
+// The library counts in whole seconds, and tells by them whether a leader has renewed: less than this is too short.
+const leaseDuration = 3 * time.Second
+
 // Two candidates for a Lease: the second leads when the first gives it up, and again when the second just stops.
 func election(session *session) error {
 	started := make(chan string, 10)
@@ -27,7 +30,7 @@ func election(session *session) error {
 	select {
 	case who := <-started:
 		return fmt.Errorf("%s leads beside the first", who)
-	case <-time.After(1500 * time.Millisecond):
+	case <-time.After(leaseDuration + time.Second):
 	}
 	firstEnds()
 	if err := leads(started, "second"); err != nil {
@@ -68,7 +71,7 @@ func candidate(session *session, identity string, givesUp bool, started chan<- s
 		return nil, err
 	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: lock, LeaseDuration: 1500 * time.Millisecond, RenewDeadline: time.Second, RetryPeriod: 200 * time.Millisecond,
+		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
 		ReleaseOnCancel: givesUp, Name: "elected",
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) { started <- identity },
