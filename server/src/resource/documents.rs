@@ -16,6 +16,8 @@ use crate::etcd::Body;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+const BINARY_OPENAPI: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// Kept for a year: the hash in the address changes with the document.
 const FAR: &str = "Fri, 31 Dec 2100 00:00:00 GMT";
 
@@ -181,8 +183,13 @@ impl Documents {
         found.map(|resources| json_document(&resources))
     }
 
-    /// `/openapi/v2`: as JSON alone. Clients that take nothing but protobuf can do without it, if it is not there.
+    /// `/openapi/v2`: whole as JSON; in the binary form what kubectl looks for there.
     pub(super) fn openapi_2(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        if negotiate::takes_binary_openapi(headers) {
+            let bytes = Bytes::from(openapi::version_2_protobuf(self.kinds));
+            let hash = discovery::hash(&bytes);
+            return Some(Document { bytes, hash }.answer(headers, BINARY_OPENAPI));
+        }
         negotiate::form(headers, false).ok()?;
         let document = Document::of(&openapi::version_2(self.kinds));
         Some(document.answer(headers, "application/json"))

@@ -81,6 +81,17 @@ pub(super) fn form(headers: &HeaderMap, has_tables: bool) -> Result<Form, Status
     Err(not_acceptable())
 }
 
+/// Whether whoever sent these headers wants OpenAPI's version 2 in its binary form, which is what kubectl asks for.
+pub(super) fn takes_binary_openapi(headers: &HeaderMap) -> bool {
+    let known = [
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    ];
+    let first =
+        Clause::all(headers).find(|clause| clause.is_json() || known.contains(&clause.media));
+    first.is_some_and(|clause| !clause.is_json())
+}
+
 /// Whether whoever sent these headers knows discovery in one document.
 pub(super) fn takes_aggregated(headers: &HeaderMap) -> bool {
     let mut clauses = Clause::all(headers);
