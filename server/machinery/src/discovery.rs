@@ -206,8 +206,7 @@ fn plain_resource(kind: &Kind) -> Value {
     });
     put_list(&mut resource, "shortNames", &kind.short_names);
     put_list(&mut resource, "categories", &kind.categories);
-    // What is not listed is not stored.
-    if kind.offers("list") {
+    if kind.is_stored() {
         resource["storageVersionHash"] = json!(storage_version_hash(kind));
     }
     resource

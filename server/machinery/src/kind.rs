@@ -194,6 +194,11 @@ impl Kind {
         self.verbs.iter().any(|one| one == verb)
     }
 
+    /// Whether its objects are kept: what cannot be watched is made when it is asked for.
+    pub fn is_stored(&self) -> bool {
+        self.offers("watch")
+    }
+
     /// A part or view of its objects.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|one| one.name == name)
@@ -298,12 +303,11 @@ mod tests {
 
     #[test]
     fn every_general_kind_of_upstream_is_served() {
-        // These come in and go out through subresources, or are parts of the protocol; componentstatuses say nothing.
+        // These come in and go out through subresources, or are parts of the protocol.
         let unserved = [
             "APIGroup",
             "APIResourceList",
             "APIVersions",
-            "ComponentStatus",
             "DeleteOptions",
             "Eviction",
             "Scale",
@@ -334,7 +338,7 @@ mod tests {
     fn what_is_stored_as_another_version_shares_its_prefix_and_scope() {
         let kinds = Kinds::builtin();
         let mut prefixes: HashMap<&str, &Kind> = HashMap::new();
-        for kind in kinds.all().iter().filter(|kind| kind.offers("list")) {
+        for kind in kinds.all().iter().filter(|kind| kind.is_stored()) {
             if let Some(other) = prefixes.insert(&kind.prefix, kind) {
                 assert_eq!(kind.stored(), other.stored(), "{}", kind.prefix);
             }
@@ -345,6 +349,29 @@ mod tests {
             assert_eq!(stored.namespaced, kind.namespaced);
             assert_eq!(stored.ttl, kind.ttl);
         }
+    }
+
+    #[test]
+    fn what_is_listed_is_stored_but_for_the_state_of_components() {
+        for kind in Kinds::builtin().all() {
+            let is_stored = kind.offers("list") && kind.kind != "ComponentStatus";
+            assert_eq!(kind.is_stored(), is_stored, "{}", kind.plural);
+        }
+    }
+
+    #[test]
+    fn deprecated_kinds_say_so() {
+        let kinds = Kinds::builtin().all().iter();
+        let deprecated: Vec<_> = kinds
+            .filter_map(|kind| kind.deprecated.as_deref())
+            .collect();
+        assert_eq!(
+            deprecated,
+            [
+                "v1 ComponentStatus is deprecated in v1.19+",
+                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+            ]
+        );
     }
 
     #[test]
@@ -360,7 +387,7 @@ mod tests {
             let singular = kind.kind.to_lowercase();
             let plural = match singular.as_str() {
                 "endpoints" => singular.clone(),
-                text if text.ends_with("ss") => format!("{singular}es"),
+                text if text.ends_with("ss") || text.ends_with("us") => format!("{singular}es"),
                 text if text.ends_with("cy") || text.ends_with("ty") => {
                     format!("{}ies", &singular[..singular.len() - 1])
                 }

@@ -11,10 +11,10 @@ struct Message(Vec<u8>);
 impl Message {
     fn number(&mut self, mut number: usize) {
         while number > 0x7f {
-            self.0.push((number & 0x7f) as u8 | 0x80);
+            self.0.push(number.to_le_bytes()[0] | 0x80);
             number >>= 7;
         }
-        self.0.push(number as u8);
+        self.0.push(number.to_le_bytes()[0]);
     }
 
     /// Adds a field of bytes: text, or another message.

@@ -202,3 +202,13 @@ fn the_index_says_where_documents_are() {
     let url = "/openapi/v3/api/v1?hash=AB";
     assert_eq!(index["paths"]["api/v1"]["serverRelativeURL"], url);
 }
+
+#[test]
+fn versions_and_kinds_are_any_text() {
+    let roles = document(Kinds::builtin(), "apis/rbac.authorization.k8s.io/v1").unwrap();
+    let role = &roles["components"]["schemas"]["io.k8s.api.rbac.v1.Role"]["properties"];
+    for name in ["apiVersion", "kind"] {
+        assert_eq!(role[name]["type"], "string");
+        assert_eq!(role[name].get("enum"), None);
+    }
+}

@@ -52,10 +52,15 @@ pub(super) static LAYOUTS: LazyLock<Layouts> =
 
 /// The layout of a kind.
 pub(super) fn layout(kind: &Kind) -> &'static Layout {
+    layout_of(&kind.group, &kind.kind)
+}
+
+/// The same by group and kind.
+pub(super) fn layout_of(group: &str, kind: &str) -> &'static Layout {
     let layouts = &*LAYOUTS;
     let mut known = layouts.of_kinds.iter();
     known
-        .find(|layout| layout.kind == kind.kind && layout.group == kind.group)
+        .find(|layout| layout.kind == kind && layout.group == group)
         .unwrap_or(&layouts.other)
 }
 

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::custom::custom_columns;
 use self::expression::{Context, Expression, List};
-use self::layout::{Layout, layout};
+use self::layout::{Layout, layout, layout_of};
 use self::path::Path;
 use crate::kind::Kind;
 
@@ -130,7 +130,30 @@ pub fn table_of_one(
     metadata: Value,
     now: i64,
 ) -> Value {
-    let layout = layout(kind);
+    one(layout(kind), object, include, has_columns, metadata, now)
+}
+
+/// A `Table` of a `Scale` of `autoscaling/v1`, as the subresource `scale` has it, whatever kind it is of.
+#[must_use]
+pub fn table_of_scale(
+    scale: &Value,
+    include: Include,
+    has_columns: bool,
+    metadata: Value,
+    now: i64,
+) -> Value {
+    let layout = layout_of("autoscaling", "Scale");
+    one(layout, scale, include, has_columns, metadata, now)
+}
+
+fn one(
+    layout: &'static Layout,
+    object: &Value,
+    include: Include,
+    has_columns: bool,
+    metadata: Value,
+    now: i64,
+) -> Value {
     let rows = Rows {
         layout,
         include,

@@ -1163,3 +1163,33 @@ fn custom_kinds_without_columns_have_an_age() {
         custom_columns(&json!([{"name": "a", "type": "string", "jsonPath": "spec["}])).is_err()
     );
 }
+
+#[test]
+fn a_scale_is_a_row_of_its_own() {
+    let scale = json!({
+        "metadata": { "name": "web", "creationTimestamp": "2026-01-02T03:04:05Z" },
+        "spec": { "replicas": 3 },
+        "status": { "replicas": 2 },
+    });
+    let table = table_of_scale(&scale, Include::None, true, json!({}), 1_767_323_045 + 60);
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let names: Vec<_> = columns.iter().map(|column| &column["name"]).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"], json!([{ "cells": ["web", 3, 2, "60s"] }]));
+}
+
+#[test]
+fn a_component_says_how_it_is() {
+    let component = json!({
+        "metadata": { "name": "etcd-0" },
+        "conditions": [{ "type": "Healthy", "status": "True", "message": "ok" }],
+    });
+    let kind = crate::kind::Kinds::builtin()
+        .at("", "v1", "componentstatuses")
+        .unwrap();
+    let table = table_of_one(kind, &component, Include::None, true, json!({}), 0);
+    assert_eq!(
+        table["rows"],
+        json!([{ "cells": ["etcd-0", "Healthy", "ok", ""] }])
+    );
+}

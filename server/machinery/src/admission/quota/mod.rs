@@ -90,7 +90,7 @@ enum Counting<'a> {
 impl<'a> Counting<'a> {
     fn of(kind: &'a Kind) -> Self {
         // What is not kept is not counted, and events never were.
-        if !kind.namespaced || !kind.offers("list") {
+        if !kind.namespaced || !kind.is_stored() {
             return Self::Nothing;
         }
         match (kind.group.as_str(), kind.plural.as_str()) {

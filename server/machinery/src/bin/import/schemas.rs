@@ -28,7 +28,11 @@ fn compress(definitions: &Value) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(writer.finish()?)
 }
 
-fn convert(definitions: Map<String, Value>) -> Value {
+fn convert(mut definitions: Map<String, Value>) -> Value {
+    definitions
+        .values_mut()
+        .filter(|definition| definition["x-kubernetes-group-version-kind"].is_array())
+        .for_each(remove_choices);
     let mut definitions = Value::Object(definitions);
     let mut open = vec![&mut definitions];
     while let Some(value) = open.pop() {
@@ -45,6 +49,16 @@ fn convert(definitions: Map<String, Value>) -> Value {
         definition["format"] = json!("int-or-string");
     }
     definitions
+}
+
+/// The package says of what version and kind each object is, and upstream does not.
+fn remove_choices(definition: &mut Value) {
+    for name in ["apiVersion", "kind"] {
+        let property = definition.pointer_mut(&format!("/properties/{name}"));
+        if let Some(property) = property.and_then(Value::as_object_mut) {
+            property.remove("enum");
+        }
+    }
 }
 
 /// Properties may have any name, `type` and `$ref` too; their values are objects, which tells them from the words of a
@@ -112,6 +126,21 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn versions_and_kinds_are_any_text() {
+        let choice = json!({ "type": "string", "enum": ["A"] });
+        let properties = json!({ "kind": choice, "other": choice });
+        let about = json!([{ "group": "", "version": "v1", "kind": "A" }]);
+        let definitions = converted(json!({
+            "A": { "properties": properties, "x-kubernetes-group-version-kind": about },
+            "B": { "properties": properties },
+        }));
+        let free = json!({ "type": "string" });
+        let of_kind = json!({ "kind": free, "other": choice });
+        assert_eq!(definitions["A"]["properties"], of_kind);
+        assert_eq!(definitions["B"]["properties"], properties);
     }
 
     #[test]
