@@ -115,6 +115,8 @@ pub struct Config {
     pub listen_api_urls: Vec<ListenUrl>,
     /// The certificates of the resource API.
     pub api_cert_dir: PathBuf,
+    /// Whether etcd's clients may not write what the resource API keeps.
+    pub guards_registry: bool,
     /// Where other members connect.
     pub listen_peer_urls: Vec<ListenUrl>,
     /// Whether the settings name these addresses. A member that is alone can do without the default one.
@@ -477,6 +479,7 @@ impl Config {
             optional(values.text("api-cert-dir")).unwrap_or_else(|| data_dir.join("pki"));
         Ok(Self {
             api_cert_dir,
+            guards_registry: values.boolean("guard-registry"),
             data_dir,
             wal_dir: optional(values.text("wal-dir")),
             listen_client_urls,

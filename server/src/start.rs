@@ -607,6 +607,7 @@ fn service_options(config: &Config, member_id: u64) -> etcd::Options {
         is_reconfig_strict: config.is_reconfig_strict,
         max_learners: config.max_learners,
         min_lease_ttl: min_lease_ttl(config.election_timeout),
+        guards_objects: config.guards_registry && !config.listen_api_urls.is_empty(),
     }
 }
 

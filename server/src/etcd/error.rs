@@ -83,6 +83,12 @@ pub const VALUE_PROVIDED: Status =
 /// `ignore_lease` with a lease.
 pub const LEASE_PROVIDED: Status =
     Status::fixed(Code::InvalidArgument, "etcdserver: lease is provided");
+/// A write where the resource API keeps its objects. None of etcd's.
+pub const GUARDED: Status = Status::fixed(
+    Code::PermissionDenied,
+    "etcdserver: permission denied: keys under /registry/ belong to the resource API here; write them through it \
+     (kubectl), or start holdfast with --guard-registry=false",
+);
 /// More operations than `--max-txn-ops`.
 pub const TOO_MANY_OPS: Status = Status::fixed(
     Code::InvalidArgument,

@@ -15,6 +15,7 @@ use proto::etcd::mvccpb::{Event, KeyValue};
 use store::{Answer, Record};
 
 use super::error::{self, Status};
+use super::guard::Guard;
 use super::kv;
 use super::{Context, Service};
 use crate::node::{Call, CallError, Node};
@@ -30,6 +31,7 @@ pub(super) struct Inside {
     timeout: Duration,
     /// When the caller's own time is up.
     until: Option<Instant>,
+    guard: Guard,
 }
 
 impl Inside {
@@ -39,6 +41,7 @@ impl Inside {
             node: service.node.clone(),
             timeout: service.options.request_timeout,
             until: context.client_left().map(|left| Instant::now() + left),
+            guard: service.guard(),
         }
     }
 
@@ -48,6 +51,7 @@ impl Inside {
             node: self.node.clone(),
             timeout: self.timeout,
             until: None,
+            guard: self.guard,
         }
     }
 
@@ -80,6 +84,7 @@ impl Inside {
 
     /// Carries out a transaction; its header is filled in.
     pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
+        self.guard.txn(&request)?;
         let answer = self.node.propose(&self.call(), Op::Txn(request)).await;
         match answer.map_err(inner)? {
             Answer::Txn(mut answer) => {

@@ -187,6 +187,7 @@ pub(super) async fn put(
     request: PutRequest,
 ) -> Result<Outcome, Status> {
     check::put(&request)?;
+    service.guard().put(&request.key)?;
     check_size(service, context)?;
     let key = request.key.clone();
     let Answer::Put(mut answer) = service
@@ -213,6 +214,7 @@ pub(super) async fn delete_range(
     request: DeleteRangeRequest,
 ) -> Result<Outcome, Status> {
     check::delete_range(&request)?;
+    service.guard().delete(&request)?;
     check_size(service, context)?;
     let (key, range_end) = (request.key.clone(), request.range_end.clone());
     let Answer::DeleteRange(mut answer) = service
@@ -239,6 +241,7 @@ pub(super) async fn txn(
     request: TxnRequest,
 ) -> Result<Outcome, Status> {
     check::txn(&request, service.options.max_txn_ops)?;
+    service.guard().txn(&request)?;
     let key = first_key(&request);
     let operations = request.success.len().max(request.failure.len());
     let mut read_from = None;

@@ -12,6 +12,7 @@ mod election;
 mod ending;
 pub mod error;
 mod follow;
+mod guard;
 mod hash;
 pub mod health;
 pub mod kv;
@@ -85,6 +86,8 @@ pub struct Options {
     pub max_learners: u64,
     /// The shortest time to live of a lease, in seconds.
     pub min_lease_ttl: i64,
+    /// Whether clients may not write where the resource API keeps its objects.
+    pub guards_objects: bool,
 }
 
 /// Everything that answers on the client port; one for a node, shared by all connections.
@@ -274,6 +277,11 @@ fn millis(duration: Duration) -> f64 {
 }
 
 impl Service {
+    /// What clients may not write.
+    fn guard(&self) -> guard::Guard {
+        guard::Guard::new(self.options.guards_objects)
+    }
+
     /// A service for the connections of one node. `stopping` turns true when the server begins to stop.
     pub fn new(node: Node, web: Web, options: Options, stopping: Receiver<bool>) -> Arc<Self> {
         let metrics = node.metrics().clone();

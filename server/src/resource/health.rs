@@ -5,7 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 
+use machinery::status::Status;
+use serde_json::{Value, json};
+
+use super::asked::Asked;
 use super::path::Query;
+use super::reply::{List, Reply};
 use super::{Api, reply};
 use crate::etcd::Body;
 
@@ -49,6 +54,41 @@ impl Api {
         };
         let media = HeaderValue::from_static("text/plain; charset=utf-8");
         Some(reply::whole(code, media, Bytes::from(text)))
+    }
+
+    /// The kind `ComponentStatus`, which nobody keeps: of what upstream names only the store is here.
+    pub(super) fn components(&self, asked: &Asked) -> Result<Reply, Status> {
+        let is_well = self.is_well("etcd");
+        let (status, message) = if is_well {
+            ("True", "ok")
+        } else {
+            ("False", "the cluster has no leader")
+        };
+        let store = json!({
+            "kind": asked.kind.kind,
+            "apiVersion": asked.kind.api_version(),
+            "metadata": { "name": "etcd-0" },
+            "conditions": [{ "type": "Healthy", "status": status, "message": message }],
+        });
+        if asked.target.name.is_empty() {
+            let selector = asked.selector()?;
+            let list = List {
+                kind: &asked.kind,
+                revision: self.registry.reader().view().revision,
+                token: None,
+                remaining: None,
+            };
+            let found: Vec<Value> = [store]
+                .into_iter()
+                .filter(|one| selector.matches(one))
+                .collect();
+            return list.of_values(&found, &asked.wish);
+        }
+        if asked.target.name != "etcd-0" {
+            return Err(Status::not_found(asked.about()));
+        }
+        let code = StatusCode::OK;
+        Ok(Reply::object(code, &asked.kind, &store, &asked.wish))
     }
 
     fn is_well(&self, check: &str) -> bool {

@@ -230,7 +230,7 @@ impl Api {
         };
         let query = Query::read(uri.query());
         let (kind, target) = self.find(target)?;
-        let has_tables = target.subresource.is_empty() || target.subresource == "status";
+        let has_tables = matches!(target.subresource.as_str(), "" | "status" | "scale");
         let wish = Wish {
             form: negotiate::form(headers, has_tables)?,
             include: Asked::include(&query)?,
@@ -313,6 +313,7 @@ impl Api {
         };
         let _permit = self.admit(is_read)?;
         let reply = match (verb, target.subresource.as_str()) {
+            ("get" | "list", "") if !kind.is_stored() => self.components(asked),
             ("get", "scale") => self.get_scale(asked).await,
             ("get", _) => self.get(asked).await,
             ("list", _) => self.list(asked).await,

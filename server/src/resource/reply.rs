@@ -130,6 +130,20 @@ impl Reply {
         }
     }
 
+    /// A scale, whatever kind it is of.
+    pub(super) fn scale(scale: &Value, wish: &Wish) -> Self {
+        let code = StatusCode::OK;
+        match wish.form {
+            Form::Whole => Self::value(code, scale),
+            Form::Table => {
+                let metadata = json!({ "resourceVersion": scale["metadata"]["resourceVersion"] });
+                let table = table::table_of_scale(scale, wish.include, true, metadata, wish.now);
+                Self::value(code, &table)
+            }
+            Form::Metadata => Self::value(code, &table::partial(scale)),
+        }
+    }
+
     pub(super) fn into_response(self, wish: &Wish) -> Response<Body> {
         let mut response = match self.content {
             Content::Whole(json) => one_piece(self.code, json, wish),

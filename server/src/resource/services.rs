@@ -121,15 +121,6 @@ pub(super) fn merging(old: &Value, new: &mut Value) {
             new["spec"][name] = old["spec"][name].clone();
         }
     }
-    // The list follows the one address of those who know no list.
-    if new["spec"]["clusterIP"] != old["spec"]["clusterIP"]
-        && new["spec"]["clusterIPs"] == old["spec"]["clusterIPs"]
-    {
-        new["spec"]["clusterIPs"] = match new["spec"]["clusterIP"].as_str() {
-            None | Some("") => Value::Null,
-            Some(address) => json!([address]),
-        };
-    }
     if !wants_ports(new) || !wants_ports(old) {
         return;
     }

@@ -32,7 +32,7 @@ impl Keys {
         let mut listed = Vec::new();
         let mut by_prefix = HashMap::new();
         // The same objects may be served in several groups and versions.
-        for kind in kinds.all().iter().filter(|kind| kind.offers("list")) {
+        for kind in kinds.all().iter().filter(|kind| kind.is_stored()) {
             by_prefix.entry(kind.prefix.clone()).or_insert_with(|| {
                 listed.push(kind.clone());
                 kind.clone()

@@ -156,10 +156,24 @@ pub(super) fn updating(
     if is_service(kind) {
         services::updating(api, old, new, change)?;
     }
+    let is_resized = (is_pod(kind) && resources(old) != resources(new))
+        || (is_claim(kind) && old["spec"]["resources"] != new["spec"]["resources"]);
+    if is_resized && !meta::is_being_deleted(old) {
+        quotas::check_limits(api, kind, new)?;
+    }
     if is_service(kind) || is_pod(kind) || is_claim(kind) {
         quotas::charge(api, kind, Some(old), new, change)?;
     }
     Ok(())
+}
+
+/// What the containers of a pod need.
+fn resources(pod: &Value) -> Vec<&Value> {
+    let lists = ["initContainers", "containers"].map(|list| &pod["spec"][list]);
+    let containers = lists.into_iter().filter_map(Value::as_array).flatten();
+    containers
+        .map(|container| &container["resources"])
+        .collect()
 }
 
 /// What a valid new object must still pass: limits and quotas of its namespace.

@@ -7,7 +7,7 @@ use machinery::admission::limits;
 use machinery::admission::quota::{self, Refusal};
 use machinery::kind::Kind;
 use machinery::status::Status;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::View;
 
 use crate::resource::registry::Change;
@@ -101,5 +101,10 @@ pub(in crate::resource) fn recounted(
         }
     }
     let each = found.iter().map(|(kind, object)| (*kind, object));
-    Ok(json!(quota::recount(held, each)))
+    let mut status = quota::recount(held, each);
+    // As the object itself is written.
+    if let Some(fields) = status.as_object_mut() {
+        fields.retain(|_, amounts| amounts.as_object().is_some_and(|map| !map.is_empty()));
+    }
+    Ok(status)
 }

@@ -48,8 +48,9 @@ impl Head {
         let mut head: Self = serde_json::from_slice(value).ok()?;
         if head.is_quota() {
             let quota: Value = serde_json::from_slice(value).ok()?;
-            head.is_uncounted = quota["spec"]["hard"] != quota["status"]["hard"]
-                || quota["status"]["used"].is_null();
+            let hard = &quota["spec"]["hard"];
+            head.is_uncounted = *hard != quota["status"]["hard"]
+                || hard.is_object() && quota["status"]["used"].is_null();
         }
         (!head.kind.is_empty()).then_some(head)
     }

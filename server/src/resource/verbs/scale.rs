@@ -1,7 +1,6 @@
 //! The subresource `scale`: how many there are to be, whatever the kind.
 
 use bytes::Bytes;
-use http::StatusCode;
 use machinery::decode::Media;
 use machinery::patch::PatchType;
 use machinery::status::{Fault, FieldError, Status};
@@ -19,7 +18,7 @@ impl Api {
         let found = self.registry.get(&asked.key()).await?;
         let found = found.ok_or_else(|| Status::not_found(asked.about()))?;
         let scale = scale_of(&found.value(&asked.kind)?);
-        Ok(Reply::value(StatusCode::OK, &scale))
+        Ok(Reply::scale(&scale, &asked.wish))
     }
 
     pub(in crate::resource) async fn update_scale(
@@ -84,7 +83,7 @@ impl Api {
         let modified = self
             .modify(&whole, &Edit::Other(&edit), &mut Vec::new())
             .await?;
-        Ok(Reply::value(StatusCode::OK, &scale_of(&modified.object)))
+        Ok(Reply::scale(&scale_of(&modified.object), &asked.wish))
     }
 }
 
