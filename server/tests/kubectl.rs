@@ -35,6 +35,8 @@ mod expected;
 mod node;
 #[path = "kubectl/run.rs"]
 mod run;
+#[path = "kubectl/table.rs"]
+mod table;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -76,13 +78,17 @@ fn leads(target: &Target) -> bool {
 /// Cases that are run only if they are asked for.
 const NOT_YET: &str = include_str!("kubectl/not_yet.txt");
 
+fn is_not_yet(case: &Case) -> bool {
+    NOT_YET.lines().any(|title| title == case.title())
+}
+
 /// Runs the cases that are chosen, and panics with all that failed.
 fn all_pass(target: &Target) {
     let chosen = std::env::var("CASES").unwrap_or_default();
     let cases: Vec<Case> = case::all()
         .into_iter()
         .filter(|case| case.title().contains(&chosen))
-        .filter(|case| !chosen.is_empty() || !NOT_YET.lines().any(|title| title == case.title()))
+        .filter(|case| !chosen.is_empty() || !is_not_yet(case))
         .collect();
     assert!(!cases.is_empty(), "no case is called {chosen:?}");
     let next = AtomicUsize::new(0);
@@ -120,6 +126,9 @@ fn kubectl_works_with_one_node() {
     let (mut node, target) = launch(&folder.path().join("data"), &[]);
     await_ready(&mut node);
     all_pass(&target);
+    if std::env::var_os("CASES").is_none() {
+        table::compare(&case::all(), is_not_yet);
+    }
 }
 
 #[test]

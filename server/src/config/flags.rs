@@ -104,7 +104,7 @@ pub(crate) const NODE: &[Flag] = flags! {
     [Own]
     "listen-api-urls" List, "" Works "Where kubectl is served: https, or http on loopback (no settings: https://127.0.0.1:6443).";
     "api-cert-dir" Text, "" Works "The API's certificates, made if there are none; the folder pki in the data folder if empty.";
-    "guard-registry" Bool, "true" Works "With the resource API: clients of etcd's port read its keys (/registry/) but cannot write them.";
+    "guard-registry" Bool, "true" Works "With the resource API: etcd's clients can read its keys (/registry/), but not write them.";
     "client-shards" Number(0, 1024), "0" Works "Threads that serve client connections; 0 means one per core.";
     "memory-budget" Size, "512MiB" Works "Memory in all, about: the index of all keys first, values and caches in what it leaves.";
     "wal-direct-writes" Bool, "true" Works "Write the raft log past the page cache where the file system can; false: through it.";

@@ -156,13 +156,13 @@ fn errors_are_json_whatever_is_accepted() {
 }
 
 #[test]
-fn a_scale_is_no_table() {
+fn a_scale_is_a_table_for_those_who_want_one() {
     let api = Api::shared();
     let scale = format!("{DEPLOYMENTS}/there/scale");
-    assert_eq!(
-        api.send(&get(scale.as_str()).accept(TABLE)).ok(200)["kind"],
-        "Scale"
-    );
+    let table = api.send(&get(scale.as_str()).accept(TABLE)).ok(200);
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["rows"][0]["cells"][0], "there");
+    assert_eq!(api.read(&scale)["kind"], "Scale");
 }
 
 #[test]

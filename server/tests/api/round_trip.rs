@@ -65,9 +65,7 @@ fn a_manifest_that_is_written_again_makes_no_revision() {
 
         let at = format!("{collection}/{}", manifest.name());
         let mut got = api.read(&at);
-        if manifest.kind.kind == "ResourceQuota" {
-            // The server counts what is used, a moment after.
-            api.wait(&at, |answer| answer.json()["status"]["used"].is_object());
+        if settled(&api, manifest, &at) {
             got = api.read(&at);
         } else {
             assert_eq!(got, made, "{place}");
@@ -99,7 +97,8 @@ fn a_manifest_that_is_written_again_makes_no_revision() {
         if manifest.name() == "balanced" {
             again.retain(|(what, _)| !what.starts_with("strategic"));
         }
-        if !manifest.kind.needs_version {
+        // A pod's own manifest lacks what admission added, which may not go: as upstream.
+        if !manifest.kind.needs_version && manifest.kind.kind != "Pod" {
             again.push((
                 "PUT of the manifest",
                 Request::new("PUT", at.as_str()).with(YAML, manifest.yaml.as_str()),
@@ -119,6 +118,15 @@ fn a_manifest_that_is_written_again_makes_no_revision() {
     assert!(changed.is_empty(), "{}", changed.join("\n"));
 }
 
+/// Waits for what the server itself writes into a new object: whether it does.
+fn settled(api: &Api, manifest: &Manifest, at: &str) -> bool {
+    let is_quota = manifest.kind.kind == "ResourceQuota";
+    if is_quota {
+        api.wait(at, |answer| answer.json()["status"]["used"].is_object());
+    }
+    is_quota
+}
+
 /// Every kind that can be created has the same rules for parts that are not there, and for lists.
 #[test]
 fn every_kind_is_listed_and_watched_as_itself() {
@@ -130,6 +138,7 @@ fn every_kind_is_listed_and_watched_as_itself() {
     {
         let collection = manifest.collection("as-itself");
         api.create(&collection, &manifest.object);
+        settled(&api, manifest, &format!("{collection}/{}", manifest.name()));
         let list = api.read(&collection);
         assert_eq!(list["kind"], format!("{}List", manifest.kind.kind));
         let items = list["items"].as_array().unwrap();
