@@ -408,6 +408,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_is_what_the_command_prints() {
+        let documentation = include_str!("../../../docs/flags.md");
+        assert!(
+            documentation.contains(markdown().trim_end()),
+            "put what `holdfast help --markdown` prints into docs/flags.md"
+        );
+    }
+
+    #[test]
     fn the_documentation_has_a_row_of_five_cells_for_each_flag() {
         let text = markdown();
         assert!(
