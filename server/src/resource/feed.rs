@@ -1,8 +1,8 @@
 //! Watches of whole collections share their work: the hub tells of a kind once, and each event becomes a line once,
 //! however many clients watch.
 //!
-//! Who falls behind by more than is kept loses its stream, and goes on from where it was: nothing is lost, since the
-//! store has its history.
+//! Who falls behind by more than is kept is told by a watcher of its own, from where it was, until it has come to the
+//! feed again: the store has its history, so nothing is lost, and nobody waits for anybody.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -88,6 +88,16 @@ impl Subscription {
     /// What happens next.
     pub(super) async fn next(&mut self) -> Result<Arc<Batch>, broadcast::error::RecvError> {
         self.receiver.recv().await
+    }
+
+    /// A place in the same feed from now on, for whoever has fallen behind; none if it is over.
+    pub(super) fn again(&self) -> Option<Self> {
+        let feed = self.feed.lock();
+        (!feed.is_over).then(|| Self {
+            feed: self.feed.clone(),
+            receiver: feed.sender.subscribe(),
+            from: feed.revision,
+        })
     }
 
     /// The revision up to which everything has been told, if nothing waits.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::shared::{Api, CONFIG_MAPS, config_map, config_map_with, rules};
-use super::wire::{Event, MERGE, delete, get, patch};
+use super::wire::{Event, MERGE, delete, get, patch, put};
 
 fn watch(query: &str) -> super::wire::Request {
     get(format!("{CONFIG_MAPS}?watch=true&{query}"))
@@ -341,4 +341,37 @@ fn an_open_watch_ends_when_the_node_stops() {
     while let Some(event) = watch.next().unwrap() {
         assert_ne!(event.what, "ERROR");
     }
+}
+
+/// More happens than is kept for whoever does not read, which the store still has.
+#[test]
+fn a_watch_that_was_not_read_for_long_is_told_everything_once_and_goes_on() {
+    const CHANGES: usize = 1500;
+    let api = Api::start();
+    let path = api.namespace("slow");
+    let mut object = config_map("a");
+    let made = api.create(&path, &object);
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = api.watch(format!("{path}?watch=true&resourceVersion={version}"));
+    let mut connection = api.connect();
+    let mut change = |number: usize| {
+        object["data"] = json!({ "number": number.to_string(), "long": "x".repeat(20_000) });
+        put(format!("{path}/a"), &object)
+    };
+    let changes: Vec<_> = (0..=CHANGES).map(&mut change).collect();
+    for request in &changes[..CHANGES] {
+        assert_eq!(connection.call(request).unwrap().status, 200);
+    }
+    let mut number = 0;
+    let mut next = || {
+        let event = watch.next().unwrap().unwrap();
+        assert_eq!(event.what, "MODIFIED");
+        assert_eq!(event.object["data"]["number"], number.to_string());
+        number += 1;
+    };
+    for _ in 0..CHANGES {
+        next();
+    }
+    assert_eq!(connection.call(&changes[CHANGES]).unwrap().status, 200);
+    next();
 }

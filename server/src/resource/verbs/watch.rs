@@ -1,6 +1,7 @@
 //! Watch: what happens to objects from a revision on, one JSON object a line.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use machinery::table::{self, Include};
 use proto::etcd::mvccpb::event::EventType;
 use proto::etcd::mvccpb::{Event, KeyValue};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::read;
 use crate::etcd::Body;
@@ -60,6 +61,8 @@ struct Watch {
     is_over: bool,
     until: Instant,
     bookmark: Instant,
+    /// Sleeps until the earlier of both. Kept, since most that is waited for comes before.
+    timer: Pin<Box<Sleep>>,
     registry: Registry,
     kind: Arc<Kind>,
     selector: Selector,
@@ -154,6 +157,7 @@ impl Api {
             is_over: false,
             until: Instant::now() + lasts,
             bookmark: Instant::now(),
+            timer: Box::pin(sleep_until(Instant::now())),
             registry: self.registry.clone(),
             kind,
             selector,
@@ -252,20 +256,23 @@ impl Watch {
         let last = self.until.checked_sub(LAST_BOOKMARK).unwrap_or(self.until);
         let next = now + BOOKMARK;
         self.bookmark = if now < last { next.min(last) } else { next };
+        let first = if self.takes_bookmarks {
+            self.until.min(self.bookmark)
+        } else {
+            self.until
+        };
+        self.timer.as_mut().reset(first);
     }
 
     /// Waits for something to happen.
     async fn listen(&mut self) {
         let told = tokio::select! {
             biased;
-            () = sleep_until(self.until) => {
-                self.is_over = true;
-                return;
-            }
-            () = sleep_until(self.bookmark), if self.takes_bookmarks => None,
+            () = self.timer.as_mut() => None,
             told = self.source.next() => Some(told),
         };
         match told {
+            None if Instant::now() >= self.until => self.is_over = true,
             None => {
                 self.next_bookmark();
                 match &self.source {
@@ -287,9 +294,39 @@ impl Watch {
                 self.waiting.extend(lines);
                 self.cursor = self.cursor.max(batch.revision());
             }
+            Some(Heard::Shared(Err(RecvError::Lagged(_)))) => self.rejoin(),
             // Its client goes on from where it was.
-            Some(Heard::Own(Err(_)) | Heard::Shared(Err(_))) => self.is_over = true,
+            Some(Heard::Own(Err(_)) | Heard::Shared(Err(RecvError::Closed))) => {
+                self.is_over = true;
+            }
         }
+    }
+
+    /// Goes on with a watcher of its own where the feed has gone on without it.
+    fn rejoin(&mut self) {
+        let joined = match &self.source {
+            Source::Shared(subscription) => subscription.again(),
+            Source::Own(_) | Source::Joining(..) => None,
+        };
+        let Some(joined) = joined else {
+            self.is_over = true;
+            return;
+        };
+        let own = Listener::new(
+            self.registry.node.hub(),
+            Create {
+                range: KeyRange::new(self.prefix.as_bytes(), &end_of_prefix(&self.prefix)),
+                start_revision: self.cursor + 1,
+                watch_id: 0,
+                progress_notify: false,
+                without_puts: false,
+                without_deletes: false,
+                with_previous: false,
+                fragment: false,
+            },
+        );
+        own.ask_progress();
+        self.source = Source::Joining(own, Some(joined));
     }
 
     fn hear(&mut self, told: Told) {
@@ -462,7 +499,7 @@ impl Watch {
 /// What is heard from a source.
 enum Heard {
     Own(Result<Told, Silence>),
-    Shared(Result<Arc<Batch>, broadcast::error::RecvError>),
+    Shared(Result<Arc<Batch>, RecvError>),
 }
 
 impl Source {
