@@ -91,6 +91,36 @@ fn explain_finds_the_schema_by_the_path() {
 }
 
 #[test]
+fn explain_finds_the_values_of_a_field() {
+    let kinds = Kinds::builtin();
+    let apps = document(kinds, "apis/apps/v1").unwrap();
+    let name = "io.k8s.api.apps.v1.DeploymentStrategy";
+    let field = &apps["components"]["schemas"][name]["properties"]["type"];
+    assert_eq!(field["enum"], json!(["Recreate", "RollingUpdate"]));
+    let lines: Vec<&str> = field["description"].as_str().unwrap().lines().collect();
+    assert_eq!(
+        lines[1..],
+        [
+            "",
+            "Possible enum values:",
+            " - `\"Recreate\"` Kill all existing pods before creating new ones.",
+            " - `\"RollingUpdate\"` Replace the old ReplicaSets by new one using rolling update i.e gradually scale down \
+             the old ReplicaSets and scale up the new one.",
+        ]
+    );
+    assert_eq!(
+        version_2(kinds)["definitions"][name]["properties"]["type"],
+        *field
+    );
+    // Of a list, the items have the values.
+    let storage = document(kinds, "api/v1").unwrap();
+    let modes = &storage["components"]["schemas"]["io.k8s.api.core.v1.PersistentVolumeClaimSpec"];
+    let modes = &modes["properties"]["accessModes"];
+    assert_eq!(modes.get("enum"), None);
+    assert_eq!(modes["items"]["enum"][0], "ReadOnlyMany");
+}
+
+#[test]
 fn paths_and_names_of_operations_are_those_of_upstream() {
     let kinds = Kinds::builtin();
     let core = document(kinds, "api/v1").unwrap();

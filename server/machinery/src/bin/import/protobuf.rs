@@ -26,32 +26,53 @@ const SPECIAL: [&str; 7] = [
 ];
 
 /// A Go type, by its package and its name.
-type Name = (String, String);
+pub(crate) type Name = (String, String);
+
+/// Packages by what a file calls them.
+type Imports = HashMap<String, String>;
 
 /// A type as its file declares it.
-struct Declaration {
-    body: Body,
+pub(crate) struct Declaration {
+    pub(crate) body: Body,
     /// Go's slices that protobuf wraps in a message, so that one can be missing.
     is_nullable: bool,
-    /// Packages as the file calls them.
-    imports: HashMap<String, String>,
+    /// Its constants are all values that it may have.
+    pub(crate) is_enum: bool,
+    pub(crate) imports: Imports,
 }
 
-enum Body {
+pub(crate) enum Body {
     Struct(Vec<Field>),
     /// What it is another name of.
     Other(String),
 }
 
-struct Field {
+pub(crate) struct Field {
     /// In protobuf.
     number: u32,
     /// In JSON; in protobuf, if JSON has none.
-    name: String,
-    go_type: String,
-    is_inline: bool,
+    pub(crate) name: String,
+    pub(crate) go_type: String,
+    pub(crate) is_inline: bool,
     /// Left out of JSON if it is zero.
     is_omitted: bool,
+    /// How many empty lines end its comment, its tags aside.
+    pub(crate) empty_lines: usize,
+}
+
+/// A constant as its file declares it.
+pub(crate) struct Constant {
+    /// Its type, if it says one.
+    pub(crate) of: Option<Name>,
+    pub(crate) value: Meant,
+    /// On one line.
+    pub(crate) comment: String,
+}
+
+pub(crate) enum Meant {
+    Text(String),
+    /// As another constant.
+    Same(Name),
 }
 
 /// What a Go type is in protobuf.
@@ -64,13 +85,12 @@ enum Wire {
 }
 
 pub(crate) fn import(folders: &[&str]) -> Result<(), Box<dyn Error>> {
-    let mut types = Types::default();
+    let types = Types::of(folders)?;
     let mut sources = Vec::new();
     for folder in folders {
         let module = module(Path::new(folder))?;
         let version = folder.rsplit('@').next().unwrap_or_default();
         sources.push(format!("{module} {version}"));
-        types.read(Path::new(folder), &module)?;
     }
     std::fs::write(TARGET, types.write(&sources)?)?;
     Ok(())
@@ -84,12 +104,24 @@ fn module(folder: &Path) -> Result<String, Box<dyn Error>> {
     Ok(named.ok_or("a go.mod without a module")?.trim().to_owned())
 }
 
+/// What Go modules declare.
 #[derive(Default)]
-struct Types {
-    declared: BTreeMap<Name, Declaration>,
+pub(crate) struct Types {
+    pub(crate) declared: BTreeMap<Name, Declaration>,
+    pub(crate) constants: BTreeMap<Name, Constant>,
 }
 
 impl Types {
+    /// Reads modules by their folders.
+    pub(crate) fn of(folders: &[&str]) -> Result<Self, Box<dyn Error>> {
+        let mut types = Self::default();
+        for folder in folders {
+            let folder = Path::new(folder);
+            types.read(folder, &module(folder)?)?;
+        }
+        Ok(types)
+    }
+
     fn read(&mut self, folder: &Path, package: &str) -> Result<(), Box<dyn Error>> {
         let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -113,34 +145,79 @@ impl Types {
         Ok(())
     }
 
-    fn read_file(&mut self, text: &str, package: &str) {
+    pub(crate) fn read_file(&mut self, text: &str, package: &str) {
         let imports = imports(text);
-        let mut is_nullable = false;
+        let mut comment = Vec::new();
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
-            if line.starts_with("//") {
-                is_nullable |= line.contains("+protobuf.nullable=true");
+            if let Some(text) = line.strip_prefix("//") {
+                comment.push(text.trim());
                 continue;
             }
-            if let Some((name, rest)) = declaration(line) {
+            if line == "const (" {
+                let mut comment = Vec::new();
+                for line in lines.by_ref().take_while(|line| *line != ")") {
+                    let line = line.trim();
+                    if let Some(text) = line.strip_prefix("//") {
+                        comment.push(text.trim());
+                        continue;
+                    }
+                    self.add_constant(line, &comment, package, &imports);
+                    comment.clear();
+                }
+            } else if let Some(line) = line.strip_prefix("const ") {
+                self.add_constant(line, &comment, package, &imports);
+            } else if let Some((name, rest)) = declaration(line) {
                 let body = match rest {
                     "struct{}" | "struct {}" => Body::Struct(Vec::new()),
                     "struct {" => {
                         let lines = lines.by_ref().take_while(|line| *line != "}");
-                        Body::Struct(lines.filter_map(field).collect())
+                        Body::Struct(fields(lines))
                     }
                     _ => Body::Other(rest.trim_start_matches("= ").to_owned()),
                 };
                 let declaration = Declaration {
                     body,
-                    is_nullable,
+                    is_nullable: comment
+                        .iter()
+                        .any(|line| line.contains("+protobuf.nullable=true")),
+                    is_enum: comment.contains(&"+enum"),
                     imports: imports.clone(),
                 };
                 let name = (package.to_owned(), name.to_owned());
                 self.declared.entry(name).or_insert(declaration);
             }
-            is_nullable = false;
+            comment.clear();
         }
+    }
+
+    fn add_constant(&mut self, line: &str, comment: &[&str], package: &str, imports: &Imports) {
+        let Some((declared, value)) = line.split_once('=') else {
+            return;
+        };
+        let mut words = declared.split_whitespace();
+        let (Some(name), of) = (words.next(), words.next()) else {
+            return;
+        };
+        let value = value.trim();
+        let (of, value) = match value.split_once('(') {
+            Some((of, value)) if !of.contains('"') => (Some(of), value),
+            _ => (of, value),
+        };
+        let value = match value.strip_prefix('"') {
+            Some(text) => Meant::Text(text.split('"').next().unwrap_or_default().to_owned()),
+            None => {
+                let end = value.find([')', ' ']).unwrap_or(value.len());
+                Meant::Same(full(&value[..end], package, imports))
+            }
+        };
+        let constant = Constant {
+            of: of.map(|of| full(of, package, imports)),
+            value,
+            comment: comment.join(" "),
+        };
+        let name = (package.to_owned(), name.to_owned());
+        self.constants.insert(name, constant);
     }
 
     /// Follows a type until it is known what it is in protobuf.
@@ -161,7 +238,7 @@ impl Types {
                 return Ok(Wire::Scalar(scalar));
             }
         }
-        let name = full(text, package, context);
+        let name = full(text, package, &context.imports);
         let declared = self.declared.get(&name);
         let declared = declared.ok_or_else(|| format!("{name:?} is not declared"))?;
         match &declared.body {
@@ -178,14 +255,14 @@ impl Types {
         let is_name = text
             .chars()
             .all(|one| one.is_ascii_alphanumeric() || one == '.' || one == '_');
-        let (mut package, mut name) = is_name.then(|| full(text, package, context))?;
+        let (mut package, mut name) = is_name.then(|| full(text, package, &context.imports))?;
         // Go knows only what an alias stands for.
         loop {
             let declared = self.declared.get(&(package.clone(), name.clone()))?;
             match &declared.body {
                 Body::Struct(_) => return None,
                 Body::Other(text) if text.contains('.') && !text.contains(['[', ']']) => {
-                    (package, name) = full(text, &package, declared);
+                    (package, name) = full(text, &package, &declared.imports);
                 }
                 Body::Other(_) => break,
             }
@@ -285,7 +362,7 @@ impl Types {
 }
 
 /// `io.k8s.api.apps.v1.Deployment` of `k8s.io/api/apps/v1` and `Deployment`.
-fn definition((package, name): &Name) -> String {
+pub(crate) fn definition((package, name): &Name) -> String {
     let (host, path) = package.split_once('/').unwrap_or((package, ""));
     let mut parts: Vec<&str> = host.split('.').rev().collect();
     parts.extend(path.split('/'));
@@ -294,10 +371,10 @@ fn definition((package, name): &Name) -> String {
 }
 
 /// A type by the name that a file calls it.
-fn full(text: &str, package: &str, context: &Declaration) -> Name {
+pub(crate) fn full(text: &str, package: &str, imports: &Imports) -> Name {
     match text.split_once('.') {
         Some((alias, name)) => {
-            let package = context.imports.get(alias).map_or(alias, String::as_str);
+            let package = imports.get(alias).map_or(alias, String::as_str);
             (package.to_owned(), name.to_owned())
         }
         None => (package.to_owned(), text.to_owned()),
@@ -305,7 +382,7 @@ fn full(text: &str, package: &str, context: &Declaration) -> Name {
 }
 
 /// The packages that a file imports, by what it calls them.
-fn imports(text: &str) -> HashMap<String, String> {
+fn imports(text: &str) -> Imports {
     let lines = text.lines().map(str::trim).take_while(|line| {
         !["type ", "func ", "const ", "var "]
             .iter()
@@ -334,12 +411,24 @@ fn declaration(line: &str) -> Option<(&str, &str)> {
     (is_type && !name.contains('[')).then_some((name, rest))
 }
 
-/// A field that protobuf has.
-fn field(line: &str) -> Option<Field> {
-    let line = line.trim();
-    if line.starts_with("//") {
-        return None;
+/// The fields of a struct.
+fn fields<'t>(lines: impl Iterator<Item = &'t str>) -> Vec<Field> {
+    let mut fields = Vec::new();
+    let mut comment = Vec::new();
+    for line in lines {
+        let line = line.trim();
+        if let Some(text) = line.strip_prefix("//") {
+            comment.push(text.trim());
+            continue;
+        }
+        fields.extend(field(line, &comment));
+        comment.clear();
     }
+    fields
+}
+
+/// A field that protobuf has.
+fn field(line: &str, comment: &[&str]) -> Option<Field> {
     let mut parts = line.split('`');
     let (declared, tags) = (parts.next()?, parts.next()?);
     let mut words = declared.split_whitespace();
@@ -363,7 +452,17 @@ fn field(line: &str) -> Option<Field> {
         is_inline: json_name.is_empty() && (go_type.is_none() || options.contains(&"inline")),
         is_omitted: options.contains(&"omitempty") || options.contains(&"omitzero"),
         go_type: go_type.unwrap_or(first).to_owned(),
+        empty_lines: empty_lines(comment),
     })
+}
+
+/// Go drops those at the very end of a comment; those before tags stay.
+fn empty_lines(comment: &[&str]) -> usize {
+    let lines = comment.iter().rev().skip_while(|line| line.is_empty());
+    lines
+        .filter(|line| !line.starts_with('+') && !line.starts_with("TODO"))
+        .take_while(|line| line.is_empty())
+        .count()
 }
 
 /// One of the tags of a field.

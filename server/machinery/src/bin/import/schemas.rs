@@ -1,5 +1,5 @@
 //! `definitions.json.gz` from the JSON schemas that the package `kubernetes-validate` publishes: back to the OpenAPI v3
-//! schemas that those were made from.
+//! schemas that those were made from. The values that fields may have are added from Go types.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -7,17 +7,22 @@ use std::io::Write as _;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Map, Value, json};
 
+use crate::enums;
+use crate::protobuf::Types;
+
 const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/definitions.json.gz");
 
 /// The only definition that OpenAPI gives a format for what JSON schema says as a choice.
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 
-pub(crate) fn import(source: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) fn import(source: &str, folders: &[&str]) -> Result<(), Box<dyn Error>> {
     let text = std::fs::read(source).map_err(|error| format!("{source}: {error}"))?;
     let document: Value = serde_json::from_slice(&text)?;
     let definitions = document["$defs"].as_object();
     let definitions = definitions.ok_or_else(|| format!("{source}: has no $defs"))?;
-    std::fs::write(TARGET, compress(&convert(definitions.clone()))?)?;
+    let mut definitions = convert(definitions.clone());
+    enums::add(&mut definitions, &Types::of(folders)?);
+    std::fs::write(TARGET, compress(&definitions)?)?;
     Ok(())
 }
 
