@@ -15,7 +15,7 @@ use super::wire::{
 };
 
 /// Bodies a run, if HOLDFAST_FUZZ_BODIES does not say another number.
-const BODIES: usize = 20_000;
+const BODIES: usize = 100_000;
 
 /// Connections at the same time, and requests that are on their way on each.
 const CONNECTIONS: usize = 4;

@@ -182,10 +182,26 @@ impl Node {
         self.child.wait().unwrap()
     }
 
-    /// Sends a signal.
+    /// Sends a signal. One that stops the node has stopped all of its threads on return: until the first of them has
+    /// seen it, the others run on.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while signal == Signal::STOP && !self.is_stopped() {
+            assert!(Instant::now() < deadline, "it did not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.flatten().all(|thread| {
+            // A thread that is gone runs no more.
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map_or("T", |(_, rest)| &rest[..1]);
+            state == "T"
+        })
     }
 
     /// SIGKILL.
