@@ -135,16 +135,10 @@ impl Feeds {
         feeds.insert(name, feed.clone());
         let listener = Listener::new(
             registry.node.hub(),
-            Create {
-                range: KeyRange::new(prefix.as_bytes(), &end_of_prefix(&prefix)),
-                start_revision: from + 1,
-                watch_id: 0,
-                progress_notify: false,
-                without_puts: false,
-                without_deletes: false,
-                with_previous: false,
-                fragment: false,
-            },
+            Create::plain(
+                KeyRange::new(prefix.as_bytes(), &end_of_prefix(&prefix)),
+                from + 1,
+            ),
         );
         tokio::spawn(run(feed.clone(), listener, registry.clone(), kind.clone()));
         Subscription {

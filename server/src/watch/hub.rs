@@ -118,6 +118,20 @@ pub struct Create {
 }
 
 impl Create {
+    /// All events of a range from a revision on, and nothing else.
+    pub fn plain(range: Option<KeyRange>, start_revision: i64) -> Self {
+        Self {
+            range,
+            start_revision,
+            watch_id: 0,
+            progress_notify: false,
+            without_puts: false,
+            without_deletes: false,
+            with_previous: false,
+            fragment: false,
+        }
+    }
+
     pub(super) fn interest(&self) -> Option<Interest> {
         Some(Interest {
             range: self.range.clone()?,

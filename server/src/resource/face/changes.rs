@@ -49,16 +49,10 @@ impl Api {
         let since = since.clamp(oldest, view.revision.max(oldest));
         let listener = Listener::new(
             self.registry.node.hub(),
-            Create {
-                range: KeyRange::new(ALL.as_bytes(), &end_of_prefix(ALL)),
-                start_revision: since + 1,
-                watch_id: 0,
-                progress_notify: false,
-                without_puts: false,
-                without_deletes: false,
-                with_previous: false,
-                fragment: false,
-            },
+            Create::plain(
+                KeyRange::new(ALL.as_bytes(), &end_of_prefix(ALL)),
+                since + 1,
+            ),
         );
         let tail = Tail {
             registry: self.registry.clone(),

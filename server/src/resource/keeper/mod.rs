@@ -55,16 +55,10 @@ async fn lead(api: &Arc<Api>) -> Result<(), Status> {
     let view = registry.reader().view();
     let mut listener = Listener::new(
         registry.node.hub(),
-        Create {
-            range: KeyRange::new(OBJECTS.as_bytes(), &end_of_prefix(OBJECTS)),
-            start_revision: view.revision + 1,
-            watch_id: 0,
-            progress_notify: false,
-            without_puts: false,
-            without_deletes: false,
-            with_previous: false,
-            fragment: false,
-        },
+        Create::plain(
+            KeyRange::new(OBJECTS.as_bytes(), &end_of_prefix(OBJECTS)),
+            view.revision + 1,
+        ),
     );
     let (mut graph, mut tasks) = (Graph::default(), BTreeSet::new());
     for record in registry.all(OBJECTS)? {

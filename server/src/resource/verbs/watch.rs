@@ -109,14 +109,8 @@ impl Api {
         };
         let is_whole = selector.is_everything() && asked.wish.form == Form::Whole;
         let create = Create {
-            range,
-            start_revision: start + 1,
-            watch_id: 0,
-            progress_notify: false,
-            without_puts: false,
-            without_deletes: false,
             with_previous: !selector.is_everything(),
-            fragment: false,
+            ..Create::plain(range, start + 1)
         };
         // Whoever tells of changes is there before the list is read, so that nothing falls between them.
         let hub = self.registry.node.hub();
@@ -314,16 +308,10 @@ impl Watch {
         };
         let own = Listener::new(
             self.registry.node.hub(),
-            Create {
-                range: KeyRange::new(self.prefix.as_bytes(), &end_of_prefix(&self.prefix)),
-                start_revision: self.cursor + 1,
-                watch_id: 0,
-                progress_notify: false,
-                without_puts: false,
-                without_deletes: false,
-                with_previous: false,
-                fragment: false,
-            },
+            Create::plain(
+                KeyRange::new(self.prefix.as_bytes(), &end_of_prefix(&self.prefix)),
+                self.cursor + 1,
+            ),
         );
         own.ask_progress();
         self.source = Source::Joining(own, Some(joined));
