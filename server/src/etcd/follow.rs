@@ -241,16 +241,7 @@ pub(super) struct Seen {
 impl Watching {
     /// From a revision on.
     pub(super) fn new(node: &Node, range: Option<KeyRange>, start_revision: i64) -> Self {
-        let create = Create {
-            range,
-            start_revision,
-            watch_id: 0,
-            progress_notify: false,
-            without_puts: false,
-            without_deletes: false,
-            with_previous: false,
-            fragment: false,
-        };
+        let create = Create::plain(range, start_revision);
         let identity = node.hub().identity();
         Self {
             listener: Listener::new(node.hub(), create),

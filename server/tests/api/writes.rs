@@ -376,3 +376,60 @@ fn a_write_that_changes_nothing_makes_no_revision() {
     }
     assert_eq!(api.read(&at), made);
 }
+
+/// A quota of this many config maps, counted.
+fn quota(api: &Api, namespace: &str, path: &str, hard: usize) -> String {
+    let quotas = path.replace("configmaps", "resourcequotas");
+    let hard = json!({ "hard": { "configmaps": hard.to_string() } });
+    let object = json!({ "metadata": { "name": "quota", "namespace": namespace }, "spec": hard });
+    api.create(&quotas, &object);
+    format!("{quotas}/quota")
+}
+
+#[test]
+fn creates_at_the_same_time_never_take_more_than_a_quota_has() {
+    const HARD: usize = 10;
+    let api = Api::shared();
+    let path = api.namespace("quota-race");
+    let quota = quota(&api, "quota-race", &path, HARD);
+    let made: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                let (api, path) = (&api, &path);
+                scope.spawn(move || {
+                    let answers = (0..5).map(|number| {
+                        let object = config_map(&format!("w{writer}-{number}"));
+                        api.send(&post(path.as_str(), &object)).status
+                    });
+                    answers.filter(|status| *status == 201).count()
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .sum()
+    });
+    assert_eq!(made, HARD);
+    let items = api.read(&path)["items"].as_array().unwrap().len();
+    assert_eq!(items, HARD);
+    let used = &api.read(&quota)["status"]["used"]["configmaps"];
+    assert_eq!(used, &json!(HARD.to_string()));
+}
+
+#[test]
+fn what_is_deleted_is_given_back_to_the_quota() {
+    let api = Api::shared();
+    let path = api.namespace("quota-back");
+    let quota = quota(&api, "quota-back", &path, 1);
+    api.create(&path, &config_map("a"));
+    let refused = api.send(&post(path.as_str(), &config_map("b")));
+    let why = "configmaps \"b\" is forbidden: exceeded quota: quota, requested: configmaps=1, used: configmaps=1, \
+               limited: configmaps=1";
+    refused.refuses(403, "Forbidden", why);
+    api.send(&delete(format!("{path}/a"))).ok(200);
+    api.wait(&quota, |answer| {
+        answer.json()["status"]["used"]["configmaps"] == "0"
+    });
+    api.create(&path, &config_map("b"));
+}

@@ -71,7 +71,6 @@ pub(super) fn charge(
             Ok(None) => {}
             Ok(Some(charged)) => {
                 let key = quotas.key(namespace, meta::text(&held, "name"));
-                // A quota that is written as an object of itself would be written twice.
                 change.only_at(&key, revision);
                 change.put(&key, stored::keep(quotas, &charged), 0);
             }

@@ -49,7 +49,7 @@ pub(crate) async fn run(api: Arc<Api>) {
 /// Looks after the objects for as long as this member leads.
 async fn lead(api: &Arc<Api>) -> Result<(), Status> {
     bootstrap::run(api).await?;
-    reached::run(api).await?;
+    tell_where(api).await;
     let registry = &api.registry;
     registry.barrier().await?;
     let view = registry.reader().view();
@@ -104,9 +104,19 @@ async fn lead(api: &Arc<Api>) -> Result<(), Status> {
                 tasks.append(&mut later);
                 is_while = true;
                 // Members come, go and move.
-                reached::run(api).await?;
+                tell_where(api).await;
             }
         }
+    }
+}
+
+/// Writes where the members are. What fails is tried again a moment later, and keeps nothing else waiting.
+async fn tell_where(api: &Api) {
+    if let Err(error) = reached::run(api).await {
+        tracing::warn!(
+            error = error.message,
+            "where default/kubernetes leads to could not be written; it is tried again"
+        );
     }
 }
 

@@ -61,8 +61,10 @@ async fn keep(api: &Api, kind: &Kind, object: Value, fields: &[&str]) -> Result<
     }
     garbage::change(api, kind, "default", "kubernetes", &|held| {
         for field in fields {
-            if held[*field] != object[*field] {
-                held[*field] = object[*field].clone();
+            match (object.get(*field), held.as_object_mut()) {
+                (Some(wanted), _) => held[*field] = wanted.clone(),
+                (None, Some(held)) => drop(held.remove(*field)),
+                (None, None) => {}
             }
         }
     })
