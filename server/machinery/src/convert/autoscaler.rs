@@ -57,6 +57,15 @@ pub(super) fn to_version_2(autoscaler: &mut Value) {
     }
 }
 
+/// Whether a v1 object says in its annotation what it looks at.
+pub(crate) fn has_other_metrics(autoscaler: &Map<String, Value>) -> bool {
+    let annotation = autoscaler
+        .get("metadata")
+        .and_then(|metadata| metadata.get("annotations")?.get(METRICS)?.as_str());
+    let metrics: Option<Vec<Value>> = annotation.and_then(|text| serde_json::from_str(text).ok());
+    metrics.is_some_and(|metrics| !metrics.is_empty())
+}
+
 pub(super) fn to_version_1(autoscaler: &mut Value) {
     if let Some(spec) = fields_of(autoscaler, "spec") {
         let mut others = list(spec.remove("metrics"));

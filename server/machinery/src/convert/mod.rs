@@ -6,6 +6,8 @@ mod event;
 
 use serde_json::Value;
 
+pub(crate) use autoscaler::has_other_metrics;
+
 use crate::kind::Kind;
 
 /// An object as clients send it becomes one as it is stored. Where the kind is stored as it is served, nothing changes.

@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::convert;
+
 use super::image::default_pull_policy;
 use super::{object_at, object_in, object_of, objects_in, text_at};
 
@@ -18,6 +20,7 @@ pub(super) type Rule = fn(&mut Object);
 /// All rules by the names of definitions.
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("apps.v1.StatefulSetSpec", claim_templates),
+    ("autoscaling.v1.HorizontalPodAutoscaler", autoscaler),
     ("batch.v1.Job", job),
     ("core.v1.Container", container),
     ("core.v1.EphemeralContainer", container),
@@ -81,6 +84,16 @@ fn claim_templates(spec: &mut Object) {
     for template in objects_in(spec, "volumeClaimTemplates") {
         template.insert("apiVersion".to_owned(), Value::from("v1"));
         template.insert("kind".to_owned(), Value::from("PersistentVolumeClaim"));
+    }
+}
+
+/// An autoscaler that looks at nothing looks at the CPUs. What the older version has no field for is in an annotation.
+fn autoscaler(autoscaler: &mut Object) {
+    if convert::has_other_metrics(autoscaler) {
+        return;
+    }
+    if let Some(spec) = object_of(autoscaler, "spec") {
+        default(spec, "targetCPUUtilizationPercentage", || json!(80));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a cluster is made of and divided into: nodes, quotas, limits, classes, events.
+//! What a cluster is made of and divided into: nodes, quotas, limits, classes.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -381,64 +381,4 @@ pub(super) fn check_runtime_class(new: &Place<'_>, _: Option<&Place<'_>>, report
     }
     super::labels::check(&new.at("scheduling.nodeSelector"), report);
     scheduling::check_tolerations(&new.at("scheduling.tolerations"), report);
-}
-
-/// Rules for events of the core.
-pub(super) fn check_event(new: &Place<'_>, _: Option<&Place<'_>>, report: &mut Report) {
-    check_event_namespace(new, &new.at("involvedObject.namespace"), report);
-    if !new.at("eventTime").is_there() {
-        return;
-    }
-    // Those of the newer kind of events say who reports what.
-    let reporter = new.at("reportingComponent");
-    match reporter.text() {
-        "" => report.required(&reporter, ""),
-        text => report.invalid_each(&reporter, names::qualified(text)),
-    }
-    for field in ["reportingInstance", "action"] {
-        report.check_there(&new.at(field));
-        if new.at(field).len() > 128 {
-            report.invalid(&new.at(field), "can have at most 128 characters");
-        }
-    }
-    report.check_there(&new.at("reason"));
-}
-
-/// Rules for events of their own group.
-pub(super) fn check_new_event(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Report) {
-    let about = new
-        .at("regarding.namespace")
-        .called("involvedObject.namespace");
-    check_event_namespace(new, &about, report);
-    if old.is_some() {
-        return;
-    }
-    for field in ["eventTime", "reportingInstance", "action", "reason"] {
-        report.check_there(&new.at(field));
-    }
-    let reporter = new.at("reportingController");
-    match reporter.text() {
-        "" => report.required(&reporter, ""),
-        text => report.invalid_each(&reporter, names::qualified(text)),
-    }
-    let kind = new.at("type");
-    if !["Normal", "Warning"].contains(&kind.text()) {
-        report.invalid_text(&kind, format!("has invalid value: {}", kind.text()));
-    }
-    let note = new.at("note").called("message");
-    if note.len() > 1024 {
-        report.invalid(&note, "can have at most 1024 characters");
-    }
-}
-
-/// An event is in the namespace of what it is about; those about what has none are in one that is always there.
-fn check_event_namespace(event: &Place<'_>, about: &Place<'_>, report: &mut Report) {
-    let namespace = event.at("metadata.namespace").text();
-    let is_good = match about.text() {
-        "" => ["", "default", "kube-system"].contains(&namespace),
-        text => text == namespace,
-    };
-    if !is_good {
-        report.invalid_text(about, "does not match event.namespace");
-    }
 }

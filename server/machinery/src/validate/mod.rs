@@ -60,6 +60,7 @@ mod cluster;
 mod config;
 mod container;
 mod cron;
+mod event;
 mod extension;
 mod labels;
 mod metadata;
@@ -91,7 +92,7 @@ type Check = fn(&Place<'_>, Option<&Place<'_>>, &mut Report);
 const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ConfigMap", config::check_config_map),
     ("", "Endpoints", service::check_endpoints),
-    ("", "Event", cluster::check_event),
+    ("", "Event", event::check_core),
     ("", "LimitRange", cluster::check_limits),
     ("", "Node", cluster::check_node),
     ("", "PersistentVolume", storage::check_volume),
@@ -139,7 +140,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("batch", "CronJob", batch::check_cron_job),
     ("batch", "Job", batch::check_job),
     ("discovery.k8s.io", "EndpointSlice", service::check_slice),
-    ("events.k8s.io", "Event", cluster::check_new_event),
+    ("events.k8s.io", "Event", event::check),
     ("networking.k8s.io", "Ingress", network::check_ingress),
     ("networking.k8s.io", "IngressClass", network::check_class),
     ("networking.k8s.io", "NetworkPolicy", network::check_policy),
