@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use store::Record;
 
 use super::negotiate::Form;
-use super::stored;
+use super::stored::{self, Written};
 use crate::etcd::Body;
 use crate::etcd::codec::BrokenOff;
 
@@ -127,6 +127,23 @@ impl Reply {
                 Self::value(code, &table)
             }
             Form::Metadata => Self::value(code, &table::partial(object)),
+        }
+    }
+
+    /// An object that was written, in the form that was asked for.
+    pub(super) fn written(
+        code: StatusCode,
+        kind: &Kind,
+        written: &Written,
+        wish: &Wish,
+    ) -> Result<Self, Status> {
+        match (&written.kept, wish.form) {
+            (Some(kept), Form::Whole) => {
+                let mut json = Vec::new();
+                kept.write_json(kind, &mut json)?;
+                Ok(Self::json(code, json))
+            }
+            _ => Ok(Self::object(code, kind, &written.object, wish)),
         }
     }
 

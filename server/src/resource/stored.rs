@@ -7,6 +7,7 @@ use machinery::decode::{Media, decode};
 use machinery::kind::Kind;
 use machinery::schema::Schemas;
 use machinery::status::{Reason, Status};
+use serde::{Serialize, Serializer as _};
 use serde_json::{Map, Value};
 use store::Record;
 
@@ -38,6 +39,38 @@ impl Stored {
     /// Appends it as JSON, with its resourceVersion.
     pub(super) fn write_json(&self, kind: &Kind, out: &mut Vec<u8>) -> Result<(), Status> {
         write_json(&self.bytes, self.revision, kind, out)
+    }
+}
+
+/// An object as it was written.
+pub(super) struct Written {
+    pub(super) object: Value,
+    /// What is kept of it, so that an answer need not encode it again; none if it is kept in another form, or not at
+    /// all.
+    pub(super) kept: Option<Stored>,
+}
+
+impl Written {
+    /// An object that was not written after all.
+    pub(super) fn unwritten(object: Value) -> Self {
+        Self { object, kept: None }
+    }
+
+    /// An object of which bytes are kept, at the revision that they got.
+    pub(super) fn at(
+        mut object: Value,
+        kind: &Kind,
+        bytes: Bytes,
+        revision: i64,
+        lease: i64,
+    ) -> Self {
+        set_revision(&mut object, revision);
+        let kept = kind.stored_as.is_none().then_some(Stored {
+            bytes,
+            revision,
+            lease,
+        });
+        Self { object, kept }
     }
 }
 
@@ -128,21 +161,26 @@ pub(super) fn set_revision(value: &mut Value, revision: i64) {
 
 /// The bytes to keep of an object: kind, apiVersion and metadata come first, as people read them.
 pub(super) fn keep(kind: &Kind, value: &Value) -> Bytes {
+    const LEFT_OUT: &[&str] = &["resourceVersion", "selfLink"];
+    if kind.stored_as.is_none() {
+        return write_without(value, LEFT_OUT).into();
+    }
     let mut value = value.clone();
     convert::to_stored(kind, &mut value);
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("resourceVersion");
-        metadata.remove("selfLink");
-    }
-    write(&value).into()
+    write_without(&value, LEFT_OUT).into()
 }
 
 /// An object as JSON: kind, apiVersion and metadata come first.
 pub(super) fn write(value: &Value) -> Vec<u8> {
+    write_without(value, &[])
+}
+
+/// The same, but for some fields of the metadata.
+fn write_without(value: &Value, left_out: &[&str]) -> Vec<u8> {
     const FIRST: [&str; 3] = ["kind", "apiVersion", "metadata"];
     let empty = Map::new();
     let fields = value.as_object().unwrap_or(&empty);
-    let mut out = Vec::with_capacity(512);
+    let mut out = Vec::with_capacity(2048);
     let first = FIRST.iter().filter_map(|name| fields.get_key_value(*name));
     let others = fields
         .iter()
@@ -152,15 +190,26 @@ pub(super) fn write(value: &Value) -> Vec<u8> {
         if number > 0 {
             out.push(b',');
         }
-        write_value(&Value::String(name.clone()), &mut out);
+        write_value(name, &mut out);
         out.push(b':');
-        write_value(field, &mut out);
+        match field {
+            Value::Object(metadata) if name == "metadata" => {
+                let kept = metadata
+                    .iter()
+                    .filter(|(name, _)| !left_out.contains(&name.as_str()));
+                let mut writer = serde_json::Serializer::new(&mut out);
+                writer
+                    .collect_map(kept)
+                    .expect("a tree of JSON can be written, and memory takes it");
+            }
+            _ => write_value(field, &mut out),
+        }
     }
     out.push(b'}');
     out
 }
 
-fn write_value(value: &Value, out: &mut Vec<u8>) {
+fn write_value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("a tree of JSON can be written, and memory takes it");
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::resource::asked::Asked;
 use crate::resource::registry::Change;
 use crate::resource::reply::Reply;
+use crate::resource::stored::Written;
 use crate::resource::{Api, hooks, meta, stored};
 
 /// Names that are generated before it is said that there is no free one.
@@ -32,7 +33,7 @@ impl Api {
         let object = asked.object(media, body, &mut warnings)?;
         let is_dry = asked.is_dry_run();
         let kind = &asked.kind;
-        let object = self
+        let written = self
             .create_object(
                 kind,
                 &asked.target.namespace,
@@ -41,8 +42,8 @@ impl Api {
                 asked.wish.now,
             )
             .await?;
-        warnings.extend(admission::warnings::warnings(kind, &object, None));
-        let mut reply = Reply::object(StatusCode::CREATED, kind, &object, &asked.wish);
+        warnings.extend(admission::warnings::warnings(kind, &written.object, None));
+        let mut reply = Reply::written(StatusCode::CREATED, kind, &written, &asked.wish)?;
         reply.warnings = warnings;
         Ok(reply)
     }
@@ -55,7 +56,7 @@ impl Api {
         mut object: Value,
         is_dry: bool,
         now: i64,
-    ) -> Result<Value, Status> {
+    ) -> Result<Written, Status> {
         check_place(kind, namespace, &mut object)?;
         if !meta::text(&object, "resourceVersion").is_empty() {
             return Err(Status::bad_request(
@@ -64,17 +65,20 @@ impl Api {
         }
         let base = meta::text(&object, "generateName").to_owned();
         let is_generated = meta::text(&object, "name").is_empty() && !base.is_empty();
+        if !is_generated {
+            return self
+                .create_named(kind, namespace, object, is_dry, now)
+                .await;
+        }
         for again in 1.. {
             let mut object = object.clone();
-            if is_generated {
-                let name = meta::generate_name(&base);
-                meta::of(&mut object).insert("name".to_owned(), name.into());
-            }
+            let name = meta::generate_name(&base);
+            meta::of(&mut object).insert("name".to_owned(), name.into());
             match self
                 .create_named(kind, namespace, object, is_dry, now)
                 .await
             {
-                Err(taken) if is_generated && again < TRIES && is_taken(&taken) => {}
+                Err(taken) if again < TRIES && is_taken(&taken) => {}
                 done => return done,
             }
         }
@@ -88,7 +92,7 @@ impl Api {
         mut object: Value,
         is_dry: bool,
         now: i64,
-    ) -> Result<Value, Status> {
+    ) -> Result<Written, Status> {
         prepare(kind, &mut object, now);
         defaults::fill(kind, &mut object);
         let name = meta::text(&object, "name").to_owned();
@@ -124,17 +128,17 @@ impl Api {
                 if self.registry.look(&key)?.is_some() {
                     return Err(Status::already_exists(meta::about(kind, &name)));
                 }
-                return Ok(object);
+                return Ok(Written::unwritten(object));
             }
             let lease = match kind.ttl {
                 0 => 0,
                 ttl => self.registry.grant(ttl).await?,
             };
             change.only_at(&key, 0);
-            change.put(&key, stored::keep(kind, &object), lease);
+            let bytes = stored::keep(kind, &object);
+            change.put(&key, bytes.clone(), lease);
             if let Some(revision) = self.registry.commit(change).await? {
-                stored::set_revision(&mut object, revision);
-                return Ok(object);
+                return Ok(Written::at(object, kind, bytes, revision, lease));
             }
             self.registry.barrier().await?;
             if self.registry.look(&key)?.is_some() {

@@ -239,8 +239,8 @@ impl Api {
             })),
             Some(marked) => {
                 let written = self.write(kind, key, current, &object, marked).await?;
-                Ok(written.map(|object| Deleted {
-                    object,
+                Ok(written.map(|written| Deleted {
+                    object: written.object,
                     is_gone: false,
                 }))
             }

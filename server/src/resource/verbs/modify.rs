@@ -15,13 +15,13 @@ use super::create::AGAIN;
 use crate::resource::asked::{Asked, mismatch};
 use crate::resource::registry::Change;
 use crate::resource::reply::Reply;
-use crate::resource::stored::Stored;
+use crate::resource::stored::{Stored, Written};
 use crate::resource::{Api, hooks, meta, stored};
 
 /// What makes a new object of the one that is there.
 pub(super) enum Edit<'a> {
     /// This one, as it came in.
-    Whole(&'a Value),
+    Whole(Value),
     /// A patch.
     Patch(&'a Patch),
     /// Some other change of the tree.
@@ -104,7 +104,7 @@ impl Patch {
 
 /// An object after a change.
 pub(in crate::resource) struct Modified {
-    pub(in crate::resource) object: Value,
+    pub(in crate::resource) written: Written,
     pub(in crate::resource) is_new: bool,
 }
 
@@ -120,7 +120,7 @@ impl Api {
         let mut object = asked.object(media, body, &mut warnings)?;
         super::create::check_place(&asked.kind, &asked.target.namespace, &mut object)?;
         check_name(asked, &object)?;
-        self.modified(asked, Edit::Whole(&object), warnings).await
+        self.modified(asked, Edit::Whole(object), warnings).await
     }
 
     /// Answers a request to patch.
@@ -140,13 +140,13 @@ impl Api {
         edit: Edit<'_>,
         mut warnings: Vec<String>,
     ) -> Result<Reply, Status> {
-        let Modified { object, is_new } = self.modify(asked, &edit, &mut warnings).await?;
+        let Modified { written, is_new } = self.modify(asked, &edit, &mut warnings).await?;
         let code = if is_new {
             StatusCode::CREATED
         } else {
             StatusCode::OK
         };
-        let mut reply = Reply::object(code, &asked.kind, &object, &asked.wish);
+        let mut reply = Reply::written(code, &asked.kind, &written, &asked.wish)?;
         reply.warnings = warnings;
         Ok(reply)
     }
@@ -178,13 +178,13 @@ impl Api {
                     Edit::Whole(object)
                         if kind.creates_on_update && asked.target.subresource.is_empty() =>
                     {
-                        let mut object = (*object).clone();
+                        let mut object = object.clone();
                         meta::of(&mut object).remove("resourceVersion");
                         let namespace = &asked.target.namespace;
                         let created =
                             self.create_object(kind, namespace, object, is_dry, asked.wish.now);
                         Ok(Modified {
-                            object: created.await?,
+                            written: created.await?,
                             is_new: true,
                         })
                     }
@@ -211,14 +211,14 @@ impl Api {
             if is_same || is_dry {
                 warnings.extend(found);
                 return Ok(Modified {
-                    object: new,
+                    written: Written::unwritten(new),
                     is_new: false,
                 });
             }
-            if let Some(object) = self.write(kind, &key, &current, &old, new).await? {
+            if let Some(written) = self.write(kind, &key, &current, &old, new).await? {
                 warnings.extend(found);
                 return Ok(Modified {
-                    object,
+                    written,
                     is_new: false,
                 });
             }
@@ -234,26 +234,28 @@ impl Api {
         current: &Stored,
         old: &Value,
         mut new: Value,
-    ) -> Result<Option<Value>, Status> {
+    ) -> Result<Option<Written>, Status> {
         let mut change = Change::default();
         change.only_at(key, current.revision);
         let is_over = meta::is_being_deleted(&new) && !hooks::is_held(kind, &new);
         if is_over {
             hooks::deleting(kind, &new, &mut change);
             change.delete(key);
-        } else {
-            hooks::updating(self, kind, old, &mut new, &mut change)?;
-            let lease = match kind.ttl {
-                0 => current.lease,
-                ttl => self.registry.grant(ttl).await?,
-            };
-            change.put(key, stored::keep(kind, &new), lease);
+            let revision = self.registry.commit(change).await?;
+            return Ok(revision.map(|revision| {
+                stored::set_revision(&mut new, revision);
+                Written::unwritten(new)
+            }));
         }
+        hooks::updating(self, kind, old, &mut new, &mut change)?;
+        let lease = match kind.ttl {
+            0 => current.lease,
+            ttl => self.registry.grant(ttl).await?,
+        };
+        let bytes = stored::keep(kind, &new);
+        change.put(key, bytes.clone(), lease);
         let revision = self.registry.commit(change).await?;
-        Ok(revision.map(|revision| {
-            stored::set_revision(&mut new, revision);
-            new
-        }))
+        Ok(revision.map(|revision| Written::at(new, kind, bytes, revision, lease)))
     }
 
     /// The object as the edit and the rules make it.
@@ -268,7 +270,7 @@ impl Api {
         let kind = &asked.kind;
         let about = asked.about();
         let mut new = match edit {
-            Edit::Whole(object) => (*object).clone(),
+            Edit::Whole(object) => object.clone(),
             Edit::Patch(patch) => {
                 let names = (&*kind.group, &*kind.version, &*kind.kind);
                 let new = patch.apply(asked, old, names, warnings)?;

@@ -83,7 +83,10 @@ impl Api {
         let modified = self
             .modify(&whole, &Edit::Other(&edit), &mut Vec::new())
             .await?;
-        Ok(Reply::scale(&scale_of(&modified.object), &asked.wish))
+        Ok(Reply::scale(
+            &scale_of(&modified.written.object),
+            &asked.wish,
+        ))
     }
 }
 
