@@ -74,11 +74,12 @@ where
         while self.stream.takes_requests() {
             match self.requests.poll_next::<WatchRequest>(context)? {
                 // One that says nothing is ignored.
-                Poll::Ready(Some(request)) => {
-                    if let Some(request) = request.request_union.map(understand) {
-                        self.stream.request(request);
-                    }
-                }
+                Poll::Ready(Some(request)) => match request.request_union.map(understand) {
+                    Some(crate::watch::Request::Progress)
+                        if self.stream.tell_progress(&mut self.items) => {}
+                    Some(request) => self.stream.request(request),
+                    None => {}
+                },
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }

@@ -117,6 +117,7 @@ impl Core {
         self.answer_progress();
         self.tick(now);
         self.flush();
+        self.shared.told.store(self.revision, Ordering::SeqCst);
         self.count();
         Ok(has_worked)
     }
@@ -256,6 +257,7 @@ impl Core {
         for (interest, place, state) in fallen {
             let watch_ids = self.groups.leave_all(&interest, place);
             let stream = &mut self.streams[place];
+            stream.set_incomplete();
             for watch_id in watch_ids.iter() {
                 let Some(&key) = stream.watchers.get(watch_id) else {
                     continue;
@@ -425,6 +427,7 @@ impl Core {
         } else {
             State::Behind(start - 1)
         };
+        self.streams[place].set_incomplete();
         self.streams[place].watchers.insert(watch_id, key);
         let watcher = Watcher {
             stream: place,
@@ -455,6 +458,7 @@ impl Core {
         let Some(key) = self.streams[place].watchers.remove(&watch_id) else {
             return false;
         };
+        self.streams[place].set_incomplete();
         self.leave_state(key);
         self.forget(key);
         true
@@ -500,6 +504,7 @@ impl Core {
                     .is_none_or(|watcher| self.has_all(watcher))
             };
             if !keys.is_empty() && keys.values().all(has_all) {
+                self.streams[place].is_complete = true;
                 self.notify(place, -1, self.revision, NoticeKind::Progress);
             }
         }
@@ -754,6 +759,9 @@ impl Core {
         match watcher.state {
             State::Live => {
                 self.live -= 1;
+                if let Some(stream) = self.streams.get_mut(watcher.stream) {
+                    stream.set_incomplete();
+                }
                 self.groups
                     .leave(&watcher.interest, watcher.stream, watcher.watch_id);
             }
@@ -838,6 +846,9 @@ impl Core {
                 .outbox
                 .requests_seen(std::mem::take(&mut stream.requests));
             let waker = stream.outbox.extend(&mut stream.staged);
+            if stream.is_complete {
+                stream.outbox.set_complete(true);
+            }
             if stream.staged.capacity() > 16 {
                 stream.staged = Vec::new();
             }

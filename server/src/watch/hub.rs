@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use store::{ChangeSet, Reader};
 use super::catch_up::{CatchUpWorker, Scanned};
 use super::core::Core;
 use super::interest::{Interest, KeyRange};
-use super::outbox::{End, Item, Outbox, Taken};
+use super::outbox::{End, Item, Notice, NoticeKind, Outbox, Taken};
 use super::ring;
 use super::room::Room;
 use super::wake::Wakers;
@@ -173,6 +173,8 @@ pub(super) struct Shared {
     fault: Mutex<Fault>,
     ready: Condvar,
     next_stream: AtomicU64,
+    /// Live watchers have everything up to this revision in the queues of their streams.
+    pub(super) told: AtomicI64,
 }
 
 #[derive(Default)]
@@ -262,6 +264,7 @@ impl Hub {
             fault: Mutex::default(),
             ready: Condvar::new(),
             next_stream: AtomicU64::new(1),
+            told: AtomicI64::new(0),
         });
         let jobs = Queue::new();
         let hub = Self {
@@ -411,6 +414,26 @@ impl Stream {
     /// Takes what waits. Every item taken must be given back to [`Stream::sent`] once it is out.
     pub fn take(&self, into: &mut VecDeque<Item>, waker: &Waker) -> Taken {
         self.outbox.take(into, waker)
+    }
+
+    /// Answers a request for progress here and now, behind everything that waits, if the hub would say the same; else it
+    /// is to be asked. That costs no thread its turn, and an answer no wait for one.
+    pub fn tell_progress(&self, into: &mut VecDeque<Item>) -> bool {
+        // In this order: whatever else the hub tells meanwhile is of a later revision than this one, and so is the
+        // store, whose revision is looked at last.
+        let revision = self.shared.told.load(Ordering::SeqCst);
+        if !self.outbox.take_if_complete(into) || self.shared.reader.view().revision > revision {
+            return false;
+        }
+        let item = Item::Notice(Notice {
+            watch_id: -1,
+            revision,
+            term: self.shared.identity.term.load(Ordering::Relaxed),
+            kind: NoticeKind::Progress,
+        });
+        self.outbox.reserve(&item);
+        into.push_back(item);
+        true
     }
 
     /// Makes room in the queue again.

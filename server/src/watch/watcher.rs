@@ -68,6 +68,8 @@ pub(super) struct StreamState {
     pub(super) requests: usize,
     /// When the next progress notices are due, if any watcher wants them.
     pub(super) progress_at: Option<Duration>,
+    /// Found when progress was asked for: there are watchers, and all are live and have begun.
+    pub(super) is_complete: bool,
 }
 
 impl StreamState {
@@ -84,6 +86,15 @@ impl StreamState {
             awaits_room: false,
             requests: 0,
             progress_at: None,
+            is_complete: false,
+        }
+    }
+
+    /// A watcher came, went, or is live no more.
+    pub(super) fn set_incomplete(&mut self) {
+        if self.is_complete {
+            self.is_complete = false;
+            self.outbox.set_complete(false);
         }
     }
 

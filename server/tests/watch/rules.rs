@@ -460,6 +460,59 @@ fn progress_waits_for_what_the_store_holds_and_comes_behind_its_events() {
 }
 
 #[test]
+fn progress_of_a_stream_that_has_everything_is_told_without_the_hub() {
+    let (mut world, mut client) = world();
+    let said = |client: &mut Client| -> Vec<(i64, i64, usize)> {
+        while client.poll() {}
+        let responses = client.decode();
+        let line = |one: &WatchResponse| (one.watch_id, revision(one), one.events.len());
+        responses.iter().map(line).collect()
+    };
+    client.create(on("a"));
+    client.exchange(&mut world);
+    client.progress();
+    assert_eq!(said(&mut client), [], "the hub was not asked yet");
+    assert_eq!(client.exchange(&mut world).len(), 1);
+
+    client.progress();
+    assert_eq!(said(&mut client), [(-1, 1, 0)]);
+    // Behind what waits.
+    world.put("a", "v");
+    client.progress();
+    assert_eq!(said(&mut client), [(0, 2, 1), (-1, 2, 0)]);
+    // Not when the store has more than the hub.
+    world.write(vec![vec![(b"a".to_vec(), Some(b"w".to_vec()))]]);
+    client.progress();
+    assert_eq!(said(&mut client), []);
+    world.settle();
+    assert_eq!(client.exchange(&mut world).len(), 2);
+    client.progress();
+    assert_eq!(said(&mut client), [(-1, 3, 0)]);
+    // Nor while something else is asked, nor for a watcher that has not begun.
+    client.create(WatchCreateRequest {
+        start_revision: 5,
+        ..on("b")
+    });
+    client.progress();
+    assert_eq!(said(&mut client), []);
+    assert_eq!(client.exchange(&mut world).len(), 1);
+    client.progress();
+    assert_eq!(said(&mut client), []);
+    assert_eq!(client.exchange(&mut world), []);
+    client.cancel(1);
+    client.exchange(&mut world);
+    client.progress();
+    assert_eq!(
+        said(&mut client),
+        [],
+        "who was cancelled is asked for once more"
+    );
+    assert_eq!(client.exchange(&mut world).len(), 1);
+    client.progress();
+    assert_eq!(said(&mut client), [(-1, 3, 0)]);
+}
+
+#[test]
 fn a_watcher_that_waited_for_the_hub_has_progress_as_soon_as_it_is_there() {
     let (mut world, mut client) = world();
     world.write(vec![vec![(b"a".to_vec(), Some(b"v".to_vec()))]]);
