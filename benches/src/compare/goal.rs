@@ -47,16 +47,26 @@ const NODE: [(&str, &[(Measure, f64)]); 2] = [
     ("watch-progress", &[(Measure::P99, 5_000.0)]),
 ];
 
+/// What a cluster must reach by itself, in microseconds.
+const CLUSTER_ALONE: [(&str, &[(Measure, f64)]); 1] =
+    [("watch-progress", &[(Measure::P99, 5_000.0)])];
+
 /// The goals of a work of a cluster in words, and whether all are met; none if it has no goals or a figure is missing.
-pub(crate) fn of_cluster(work: &str, ratios: Figures) -> (String, Option<bool>) {
+/// Most are ratios to the other cluster, some are microseconds of its own.
+pub(crate) fn of_cluster(work: &str, ratios: Figures, figures: Figures) -> (String, Option<bool>) {
+    if CLUSTER_ALONE.iter().any(|(known, _)| *known == work) {
+        return verdict(&CLUSTER_ALONE, work, figures, microseconds);
+    }
     verdict(&CLUSTER, work, ratios, |limit| ratio_text(Some(limit)))
 }
 
 /// The same of one node, whose figures are microseconds.
 pub(crate) fn of_node(work: &str, figures: Figures) -> (String, Option<bool>) {
-    verdict(&NODE, work, figures, |limit| {
-        format!("{} us", number(limit))
-    })
+    verdict(&NODE, work, figures, microseconds)
+}
+
+fn microseconds(limit: f64) -> String {
+    format!("{} us", number(limit))
 }
 
 fn verdict(
@@ -101,7 +111,7 @@ mod tests {
                 rate,
                 ..Figures::default()
             };
-            of_cluster("put", ratios).1
+            of_cluster("put", ratios, Figures::default()).1
         };
         assert_eq!(verdict(0.4, Some(2.3)), Some(true));
         assert_eq!(verdict(0.41, Some(2.3)), Some(false));
@@ -111,12 +121,22 @@ mod tests {
 
     #[test]
     fn goals_are_shown_as_ratios() {
-        let words = |work| of_cluster(work, Figures::default()).0;
+        let words = |work| of_cluster(work, Figures::default(), Figures::default()).0;
         assert_eq!(words("put"), "us <= 0.40x, ops/s >= 2.30x");
         assert_eq!(words("put-lone"), "p50 <= 0.65x");
         assert_eq!(words("put-lone-follower"), "");
         assert_eq!(words("list-500"), "");
         assert_eq!(words("watch-paced"), "p99 <= 0.50x");
+    }
+
+    #[test]
+    fn progress_of_a_cluster_is_held_to_microseconds() {
+        let figures = Figures {
+            p99: Some(4_999.0),
+            ..Figures::default()
+        };
+        let verdict = of_cluster("watch-progress", Figures::default(), figures);
+        assert_eq!(verdict, ("p99 <= 5,000 us".to_owned(), Some(true)));
     }
 
     #[test]

@@ -378,14 +378,7 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
     let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
     let cpu_ratio = ratio(holdfast.cpu_us, etcd.cpu_us);
-    let middle = |figure: Option<Figure>| figure.map(|figure| figure.median);
-    let figures = Figures {
-        cpu: middle(holdfast.cpu_us),
-        rate: middle(holdfast.per_second),
-        p50: middle(holdfast.p50_us),
-        p99: middle(holdfast.p99_us),
-    };
-    let (mut must, mut is_met) = goal::of_node(work, figures);
+    let (mut must, mut is_met) = goal::of_node(work, medians(&holdfast));
     if let Some((ours, theirs)) = cpu_goal(work) {
         must = format!("us <= {:.2}x", ours / theirs);
         is_met = cpu_ratio.map(|ratio| ratio <= ours / theirs);
@@ -425,6 +418,16 @@ fn row(work: &'static str, runs: &[Run], sync: Option<Figure>) -> Row {
     }
 }
 
+fn medians(cell: &Cell) -> Figures {
+    let middle = |figure: Option<Figure>| figure.map(|figure| figure.median);
+    Figures {
+        cpu: middle(cell.cpu_us),
+        rate: middle(cell.per_second),
+        p50: middle(cell.p50_us),
+        p99: middle(cell.p99_us),
+    }
+}
+
 fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
     let cell = |server| Cell::of(work, runs, server);
     let (holdfast, etcd, echo) = (cell(Kind::Holdfast), cell(Kind::Etcd), cell(Kind::Echo));
@@ -434,7 +437,7 @@ fn cluster_row(work: &'static str, runs: &[Run]) -> Row {
         p50: ratio(holdfast.p50_us, etcd.p50_us),
         p99: ratio(holdfast.p99_us, etcd.p99_us),
     };
-    let (must, is_met) = goal::of_cluster(work, ratios);
+    let (must, is_met) = goal::of_cluster(work, ratios, medians(&holdfast));
     Row {
         work,
         holdfast,

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use proto::etcd::mvccpb::Event;
 use proto::etcd::mvccpb::event::EventType;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::registry::{Registry, end_of_prefix};
 use super::verbs::{begin_line, end_line, previous};
@@ -86,8 +87,18 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// What happens next.
-    pub(super) async fn next(&mut self) -> Result<Arc<Batch>, broadcast::error::RecvError> {
+    pub(super) async fn next(&mut self) -> Result<Arc<Batch>, RecvError> {
         self.receiver.recv().await
+    }
+
+    /// What has happened already; none if nothing waits.
+    pub(super) fn more(&mut self) -> Option<Result<Arc<Batch>, RecvError>> {
+        match self.receiver.try_recv() {
+            Ok(batch) => Some(Ok(batch)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Lagged(lost)) => Some(Err(RecvError::Lagged(lost))),
+            Err(TryRecvError::Closed) => Some(Err(RecvError::Closed)),
+        }
     }
 
     /// A place in the same feed from now on, for whoever has fallen behind; none if it is over.

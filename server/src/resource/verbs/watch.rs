@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
@@ -38,6 +38,12 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 /// How long a watch lasts for which nobody said so: as long, and up to as long again.
 const LASTS: Duration = Duration::from_secs(30 * 60);
+
+/// Lines go out in frames of this size, where many wait: the largest that every client takes.
+const FRAME_BYTES: usize = 16 * 1024;
+
+/// How many batches are taken at once.
+const BATCHES: usize = 64;
 
 /// Where events come from.
 enum Source {
@@ -221,14 +227,33 @@ impl Watch {
     /// What goes out next; none when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.waiting.pop_front() {
-                return Some(line);
+            if let Some(lines) = self.next_waiting() {
+                return Some(lines);
             }
             if self.is_over {
                 return None;
             }
             self.listen().await;
         }
+    }
+
+    /// What waits, as long as a frame: to copy a few lines costs less than a frame for each.
+    fn next_waiting(&mut self) -> Option<Bytes> {
+        let first = self.waiting.pop_front()?;
+        let fits = |length: usize, next: &Bytes| length + next.len() <= FRAME_BYTES;
+        if self
+            .waiting
+            .front()
+            .is_none_or(|next| !fits(first.len(), next))
+        {
+            return Some(first);
+        }
+        let mut frame = BytesMut::with_capacity(FRAME_BYTES);
+        frame.extend_from_slice(&first);
+        while let Some(next) = self.waiting.pop_front_if(|next| fits(frame.len(), next)) {
+            frame.extend_from_slice(&next);
+        }
+        Some(frame.freeze())
     }
 
     fn send(&mut self, lines: Vec<u8>) {
@@ -282,17 +307,34 @@ impl Watch {
                 }
             }
             Some(Heard::Own(Ok(told))) => self.hear(told),
-            Some(Heard::Shared(Ok(batch))) => {
+            // Its client goes on from where it was.
+            Some(Heard::Own(Err(_))) => self.is_over = true,
+            Some(Heard::Shared(told)) => {
+                self.take(told);
+                // All that waits goes out together.
+                while !self.is_over
+                    && self.waiting.len() < BATCHES
+                    && let Source::Shared(subscription) = &mut self.source
+                    && let Some(told) = subscription.more()
+                {
+                    self.take(told);
+                }
+            }
+        }
+    }
+
+    /// Takes what the feed says.
+    fn take(&mut self, told: Result<Arc<Batch>, RecvError>) {
+        match told {
+            Ok(batch) => {
                 let mut lines = Vec::new();
                 batch.select(self.prefix.as_bytes(), self.cursor, &mut lines);
                 self.waiting.extend(lines);
                 self.cursor = self.cursor.max(batch.revision());
             }
-            Some(Heard::Shared(Err(RecvError::Lagged(_)))) => self.rejoin(),
-            // Its client goes on from where it was.
-            Some(Heard::Own(Err(_)) | Heard::Shared(Err(RecvError::Closed))) => {
-                self.is_over = true;
-            }
+            Err(RecvError::Lagged(_)) => self.rejoin(),
+            // Its client goes on from where it was, too.
+            Err(RecvError::Closed) => self.is_over = true,
         }
     }
 
