@@ -842,10 +842,8 @@ impl Core {
                 continue;
             };
             stream.is_dirty = false;
-            stream
-                .outbox
-                .requests_seen(std::mem::take(&mut stream.requests));
-            let waker = stream.outbox.extend(&mut stream.staged);
+            let requests = std::mem::take(&mut stream.requests);
+            let waker = stream.outbox.extend(&mut stream.staged, requests);
             if stream.is_complete {
                 stream.outbox.set_complete(true);
             }

@@ -157,10 +157,12 @@ impl Outbox {
         self.room.take(ITEM_BYTES);
     }
 
-    /// Hub: adds items, each of which was counted, and gives the waker of the reader, if it sleeps.
-    pub(super) fn extend(&self, items: &mut Vec<Item>) -> Option<Waker> {
+    /// Hub: adds items, each of which was counted, says how many requests it has seen, whose answers are among them, and
+    /// gives the waker of the reader, if it sleeps.
+    pub(super) fn extend(&self, items: &mut Vec<Item>, requests: usize) -> Option<Waker> {
         let mut state = self.state.lock();
         state.items.extend(items.drain(..));
+        self.requests.fetch_sub(requests, Ordering::SeqCst);
         state.waker.take()
     }
 
@@ -183,14 +185,9 @@ impl Outbox {
     }
 
     /// Hub: whether every watcher of the stream is told everything. True only once what it was told is in the queue, and
-    /// false before the hub says that it has told others more.
+    /// false before the request that made it so counts as seen, and before the hub says that it has told others more.
     pub(super) fn set_complete(&self, is_complete: bool) {
         self.is_complete.store(is_complete, Ordering::SeqCst);
-    }
-
-    /// Hub: requests that it has seen.
-    pub(super) fn requests_seen(&self, count: usize) {
-        self.requests.fetch_sub(count, Ordering::SeqCst);
     }
 
     /// Reader: takes everything, or registers the waker if there is nothing.
@@ -216,12 +213,15 @@ impl Outbox {
 
     /// Reader: takes everything, if nothing that was asked is open and every watcher is told everything.
     pub(super) fn take_if_complete(&self, into: &mut VecDeque<Item>) -> bool {
+        let mut state = self.state.lock();
+        // Requests first: a watcher that one of them made is known to the hub before it counts as seen.
+        let is_open = self.requests.load(Ordering::SeqCst) > 0;
         let is_complete =
             self.is_complete.load(Ordering::SeqCst) || mutant::is_on(Mutant::ProgressAhead);
-        if self.requests.load(Ordering::SeqCst) > 0 || !is_complete {
+        if is_open || !is_complete || state.end.is_some() || into.len() >= REQUESTS_MAX {
             return false;
         }
-        into.append(&mut self.state.lock().items);
+        into.append(&mut state.items);
         true
     }
 
@@ -280,7 +280,7 @@ mod tests {
 
     fn queue(outbox: &Outbox) {
         outbox.reserve(&progress());
-        outbox.extend(&mut vec![progress()]);
+        outbox.extend(&mut vec![progress()], 0);
     }
 
     #[test]
@@ -309,10 +309,30 @@ mod tests {
         let outbox = outbox();
         (0..REQUESTS_MAX).for_each(|_| outbox.request_made());
         assert!(!outbox.takes_requests());
-        outbox.requests_seen(1);
+        outbox.extend(&mut Vec::new(), 1);
         assert!(outbox.takes_requests());
         queue(&outbox);
         assert!(!outbox.takes_requests());
+    }
+
+    #[test]
+    fn a_stream_is_complete_while_nothing_is_asked_and_it_has_not_ended() {
+        let outbox = Outbox::new(Room::new(1 << 20, 1 << 20));
+        let mut taken = VecDeque::new();
+        assert!(!outbox.take_if_complete(&mut taken), "not yet");
+        outbox.set_complete(true);
+        assert!(outbox.take_if_complete(&mut taken));
+        outbox.request_made();
+        outbox.reserve(&progress());
+        assert!(!outbox.take_if_complete(&mut taken), "something is asked");
+        outbox.extend(&mut vec![progress()], 1);
+        assert!(outbox.take_if_complete(&mut taken));
+        assert_eq!(taken.len(), 1, "the answer to that comes first");
+        outbox.set_complete(false);
+        assert!(!outbox.take_if_complete(&mut taken), "a watcher came");
+        outbox.set_complete(true);
+        outbox.end(End::Stopped);
+        assert!(!outbox.take_if_complete(&mut taken), "it is over");
     }
 
     #[test]

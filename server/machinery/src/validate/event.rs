@@ -1,10 +1,10 @@
 //! Rules for events: of the core, which takes what older reporters write, and of their own group, which is strict.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::names;
 use super::place::{Place, is_same};
-use super::report::Report;
+use super::report::{IMMUTABLE, Report};
 
 /// The most bytes that short texts may have.
 const SHORT: usize = 128;
@@ -51,7 +51,11 @@ pub(super) fn check(new: &Place<'_>, old: Option<&Place<'_>>, report: &mut Repor
     };
     check_any(new, &parts, report);
     let series = new.at("series");
-    if old.is_none_or(|old| !is_same(series.value, old.at("series").value)) && series.is_there() {
+    let is_same_series = old.is_some_and(|old| {
+        let before = old.at("series");
+        is_same(series.value, before.value) && series.is_there() == before.is_there()
+    });
+    if series.is_there() && !is_same_series {
         let count = series.at("count");
         if count.number().unwrap_or_default() < 2 {
             report.invalid_value(&count, json!(""), "should be at least 2");
@@ -113,7 +117,17 @@ fn check_unchanged(new: &Place<'_>, old: &Place<'_>, report: &mut Report) {
         "reportingInstance",
     ];
     for name in FIELDS {
-        report.check_unchanged(&field(new, name), &old.at(name));
+        let (new, old) = (field(new, name), old.at(name));
+        if is_same(new.value, old.value) {
+            continue;
+        }
+        // What is not there is as good as nothing of its type.
+        let value = match (new.value, old.value) {
+            (Value::Null, Value::String(_)) => json!(""),
+            (Value::Null, Value::Number(_)) => json!(0),
+            (value, _) => value.clone(),
+        };
+        report.invalid_value(&new, value, IMMUTABLE);
     }
 }
 

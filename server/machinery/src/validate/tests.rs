@@ -1380,6 +1380,20 @@ fn events_of_their_own_group_are_strict_on_creation_and_later_change_their_serie
             "action: Invalid value: \"Other\": field is immutable",
         ]
     );
+    let without = with(&[("note", Value::Null)]);
+    let told = with(&[("note", json!("told"))]);
+    assert_eq!(
+        lines(&updated(&kind, &without, &told, "")),
+        ["message: Invalid value: \"\": field is immutable"]
+    );
+    let empty = with(&[("series", json!({}))]);
+    assert_eq!(
+        lines(&updated(&kind, &empty, &good, "")),
+        [
+            "series.count: Invalid value: \"\": should be at least 2",
+            "series.lastObservedTime: Required value",
+        ]
+    );
     let again = json!({ "count": 2, "lastObservedTime": "2025-01-01T00:00:09.000000Z" });
     let repeated = with(&[("series", again)]);
     assert_eq!(

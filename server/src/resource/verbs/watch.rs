@@ -42,7 +42,7 @@ const LASTS: Duration = Duration::from_secs(30 * 60);
 /// Lines go out in frames of this size, where many wait: the largest that every client takes.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// How many batches are taken at once.
+/// The most batches that are taken at once; no more once they fill a frame.
 const BATCHES: usize = 64;
 
 /// Where events come from.
@@ -248,10 +248,15 @@ impl Watch {
         {
             return Some(first);
         }
-        let mut frame = BytesMut::with_capacity(FRAME_BYTES);
+        let (mut pieces, mut length) = (0, first.len());
+        while let Some(next) = self.waiting.get(pieces).filter(|next| fits(length, next)) {
+            length += next.len();
+            pieces += 1;
+        }
+        let mut frame = BytesMut::with_capacity(length);
         frame.extend_from_slice(&first);
-        while let Some(next) = self.waiting.pop_front_if(|next| fits(frame.len(), next)) {
-            frame.extend_from_slice(&next);
+        for piece in self.waiting.drain(..pieces) {
+            frame.extend_from_slice(&piece);
         }
         Some(frame.freeze())
     }
@@ -310,32 +315,40 @@ impl Watch {
             // Its client goes on from where it was.
             Some(Heard::Own(Err(_))) => self.is_over = true,
             Some(Heard::Shared(told)) => {
-                self.take(told);
-                // All that waits goes out together.
-                while !self.is_over
-                    && self.waiting.len() < BATCHES
-                    && let Source::Shared(subscription) = &mut self.source
-                    && let Some(told) = subscription.more()
-                {
-                    self.take(told);
+                let mut bytes = self.take(told);
+                // What waits goes out together.
+                for _ in 1..BATCHES {
+                    let Source::Shared(subscription) = &mut self.source else {
+                        break;
+                    };
+                    if self.is_over || bytes >= FRAME_BYTES {
+                        break;
+                    }
+                    let Some(told) = subscription.more() else {
+                        break;
+                    };
+                    bytes += self.take(told);
                 }
             }
         }
     }
 
-    /// Takes what the feed says.
-    fn take(&mut self, told: Result<Arc<Batch>, RecvError>) {
+    /// Takes what the feed says: how many bytes that adds to what waits.
+    fn take(&mut self, told: Result<Arc<Batch>, RecvError>) -> usize {
         match told {
             Ok(batch) => {
                 let mut lines = Vec::new();
                 batch.select(self.prefix.as_bytes(), self.cursor, &mut lines);
+                let bytes = lines.iter().map(Bytes::len).sum();
                 self.waiting.extend(lines);
                 self.cursor = self.cursor.max(batch.revision());
+                return bytes;
             }
             Err(RecvError::Lagged(_)) => self.rejoin(),
             // Its client goes on from where it was, too.
             Err(RecvError::Closed) => self.is_over = true,
         }
+        0
     }
 
     /// Goes on with a watcher of its own where the feed has gone on without it.
