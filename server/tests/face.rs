@@ -129,9 +129,9 @@ fn a_browser_shows_nodes_kinds_changes_and_the_history_of_an_object() {
         "{newest}"
     );
 
-    // A click on it shows the difference to what was there before.
+    // A click on it shows the difference to what was there before. (Times of day have such numbers in them, too.)
     browser.evaluate(&format!(
-        "[...document.querySelectorAll('#changes tbody tr')].find((row) => row.innerText.includes({revision:?})).click()"
+        "[...document.querySelectorAll('#changes tbody tr')].find((row) => [...row.cells].some((cell) => cell.innerText.trim() === {revision:?})).click()"
     ));
     browser.wait_for("document.querySelectorAll('#object .versions > li').length === 2");
     let lines = |kind: &str| {
