@@ -42,8 +42,9 @@ const LASTS: Duration = Duration::from_secs(30 * 60);
 /// Lines go out in frames of this size, where many wait: the largest that every client takes.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// The most batches that are taken at once; no more once they fill a frame.
+/// The most batches that are taken at once, and no more once they have as many bytes.
 const BATCHES: usize = 64;
+const TOGETHER_BYTES: usize = 8 * FRAME_BYTES;
 
 /// Where events come from.
 enum Source {
@@ -321,7 +322,7 @@ impl Watch {
                     let Source::Shared(subscription) = &mut self.source else {
                         break;
                     };
-                    if self.is_over || bytes >= FRAME_BYTES {
+                    if self.is_over || bytes >= TOGETHER_BYTES {
                         break;
                     }
                     let Some(told) = subscription.more() else {
