@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::rename;
 
 /// Names in `events.k8s.io/v1`, and in the core. All others are the same.
-const NAMES: [(&str, &str); 7] = [
+pub(crate) const NAMES: [(&str, &str); 7] = [
     ("deprecatedCount", "count"),
     ("deprecatedFirstTimestamp", "firstTimestamp"),
     ("deprecatedLastTimestamp", "lastTimestamp"),

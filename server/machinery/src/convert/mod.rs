@@ -7,6 +7,7 @@ mod event;
 use serde_json::Value;
 
 pub(crate) use autoscaler::has_other_metrics;
+pub(crate) use event::NAMES as EVENT_NAMES;
 
 use crate::kind::Kind;
 

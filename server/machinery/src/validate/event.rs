@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::names;
 use super::place::{Place, is_same};
 use super::report::{IMMUTABLE, Report};
+use crate::convert::EVENT_NAMES;
 
 /// The most bytes that short texts may have.
 const SHORT: usize = 128;
@@ -12,23 +13,15 @@ const SHORT: usize = 128;
 /// The most bytes of what is told.
 const NOTE: usize = 1024;
 
-/// What rules call the fields of both kinds, by their names in `events.k8s.io/v1`.
-const NAMES: [(&str, &str); 7] = [
-    ("deprecatedCount", "count"),
-    ("deprecatedFirstTimestamp", "firstTimestamp"),
-    ("deprecatedLastTimestamp", "lastTimestamp"),
-    ("deprecatedSource", "source"),
-    ("note", "message"),
-    ("regarding", "involvedObject"),
-    ("regarding.namespace", "involvedObject.namespace"),
-];
-
-/// A field of an event of its own group, under the name that errors give it.
+/// A field of an event of its own group, under the name that errors give it: that of the core, but for the reporter's.
 fn field<'a>(event: &Place<'a>, name: &str) -> Place<'a> {
     let place = event.at(name);
-    match NAMES.iter().find(|(own, _)| *own == name) {
-        Some((_, called)) => place.called(*called),
-        None => place,
+    let (first, rest) = name.split_at(name.find('.').unwrap_or(name.len()));
+    match EVENT_NAMES.iter().find(|(own, _)| *own == first) {
+        Some((_, of_core)) if first != "reportingController" => {
+            place.called(format!("{of_core}{rest}"))
+        }
+        _ => place,
     }
 }
 
