@@ -1,8 +1,8 @@
 //! The raft log: segments of typed, checksummed records, one write and one sync for everything that waits.
 //!
 //! Votes, entries, truncations and purges are records of one sequence, so that their order on disk is the order
-//! of the calls, for free. [`Log`] handles change what is in memory at once and queue the rest; the [`Worker`]
-//! writes it, syncs, and runs the callbacks in order. Promises:
+//! of the calls, for free. [`Log`] handles change what is in memory at once and queue the rest; the [`Worker`], or
+//! who waits for it, writes it, syncs, and runs the callbacks in order. Promises:
 //! - a callback that got `Ok` means that everything up to it survives any crash;
 //! - after a crash the log is a prefix of what was called, with at least everything that was acknowledged;
 //! - a torn end is cut and reported, anything else that does not verify stops [`Log::open`] (see `recover.rs`);
@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::entry::{Entry, LogId, Vote};
+use crate::entry::{Entry, LogId, Payload, Vote};
 use crate::fs::{BLOCK, WalFs};
 
 pub mod dump;
@@ -29,6 +29,7 @@ mod segment;
 mod state;
 mod verify;
 mod worker;
+mod writing;
 
 pub use error::{LogError, TornTail};
 pub use verify::{LogPlace, LogVerified};
@@ -36,10 +37,14 @@ pub use worker::Worker;
 
 use parking_lot::{Condvar, Mutex};
 use state::{Failure, Op, Segment, Shared, State};
+use writing::Writing;
 
-/// Told once the change it came with is durable, or cannot be. Runs on the worker's thread, so it must be quick;
+/// Told once the change it came with is durable, or cannot be. Runs on the thread that writes, so it must be quick;
 /// on a log that has failed it runs on the caller's.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// How many bytes [`Log::append_left`] takes at most.
+pub const LITTLE: usize = 8 << 10;
 
 /// How a log is kept.
 #[derive(Clone, Debug)]
@@ -89,6 +94,7 @@ pub struct Recovered {
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
+    writing: Arc<Mutex<Writing>>,
     _closer: Arc<Closer>,
 }
 
@@ -158,18 +164,57 @@ impl Log {
             shared.keeper.offer(blank);
         }
         shared.keeper.remove(found.leftover.into_iter());
-        let mut worker = Worker::new(Arc::clone(&shared), options, found.active, standing);
+        let quiet = options.quiet;
+        let mut writing = Writing::new(Arc::clone(&shared), options, found.active, standing);
         // Names everything recovered as synced, and shows before anybody relies on it that the disk takes writes.
-        worker.mark_opened()?;
+        writing.mark_opened()?;
+        let writing = Arc::new(Mutex::new(writing));
+        let worker = Worker::new(Arc::clone(&shared), Arc::clone(&writing), quiet);
         let log = Self {
             _closer: Arc::new(Closer(Arc::clone(&shared))),
             shared,
+            writing,
         };
         Ok((log, worker, recovered))
     }
 
     /// Appends entries, which must follow the last one. They can be read on return.
     pub fn append(&self, entries: Vec<Entry>, done: Done) {
+        if self.push(entries, done) {
+            self.shared.queued.notify_one();
+        }
+    }
+
+    /// Appends entries as [`Log::append`] does, but leaves the writing to who is about to call
+    /// [`Log::make_durable`]: a thread that would have slept until the worker is done. Should nobody come, the worker
+    /// writes them after a while.
+    ///
+    /// Gives them back if they are more than one entry of a few commands (see [`LITTLE`]), or if anything else waits.
+    pub fn append_left(&self, entries: Vec<Entry>, done: Done) -> Result<(), Vec<Entry>> {
+        let is_little = matches!(
+            &entries[..],
+            [Entry { payload: Payload::Commands(commands), .. }] if commands.len() <= LITTLE
+        );
+        let has_room = || {
+            let writing = self.writing.try_lock();
+            writing.is_some_and(|writing| writing.has_room_for_little())
+        };
+        let is_idle = || {
+            let state = self.shared.state.lock();
+            state.queue.is_empty() && state.failure.is_none() && !state.is_closed
+        };
+        if !(is_little && has_room() && is_idle()) {
+            return Err(entries);
+        }
+        // A worker that sleeps for good would not look after them.
+        if self.push(entries, done) && self.shared.state.lock().is_worker_parked {
+            self.shared.queued.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Whether anything is new in the queue.
+    fn push(&self, entries: Vec<Entry>, done: Done) -> bool {
         self.enqueue(done, |state, done| {
             for entry in &entries {
                 if let Err(error) = state.index.append(entry.id, index::Place::UNWRITTEN) {
@@ -178,12 +223,12 @@ impl Log {
                 state.push(entry.clone());
             }
             Ok(Op::Append(entries, done))
-        });
+        })
     }
 
     /// Saves the vote.
     pub fn save_vote(&self, vote: Vote, done: Done) {
-        self.enqueue(done, |state, done| {
+        self.change(done, |state, done| {
             state.vote = Some(vote);
             Ok(Op::Vote(vote, done))
         });
@@ -202,7 +247,7 @@ impl Log {
 
     /// Removes all entries behind `last`; `None` removes all there are.
     pub fn truncate_after(&self, last: Option<LogId>, done: Done) {
-        self.enqueue(done, |state, done| {
+        self.change(done, |state, done| {
             let last = last.or(state.index.purged());
             let removed = match state.index.truncate(last) {
                 Ok(removed) => removed,
@@ -219,7 +264,7 @@ impl Log {
 
     /// Forgets all entries up to `to`, also beyond the last one. Their segments are removed once that is durable.
     pub fn purge(&self, to: LogId, done: Done) {
-        self.enqueue(done, |state, done| {
+        self.change(done, |state, done| {
             state.index.purge(to);
             state.pop_purged();
             state.synced_end = state.synced_end.max(state.index.first());
@@ -227,22 +272,32 @@ impl Log {
         });
     }
 
-    fn enqueue(
+    fn change(
         &self,
         done: Done,
         change: impl FnOnce(&mut State, Done) -> Result<Op, (index::Impossible, Done)>,
     ) {
+        if self.enqueue(done, change) {
+            self.shared.queued.notify_one();
+        }
+    }
+
+    fn enqueue(
+        &self,
+        done: Done,
+        change: impl FnOnce(&mut State, Done) -> Result<Op, (index::Impossible, Done)>,
+    ) -> bool {
         let mut state = self.shared.state.lock();
         if let Some(failure) = &state.failure {
             let error = failure.to_error();
             drop(state);
-            return done(Err(error));
+            done(Err(error));
+            return false;
         }
         match change(&mut state, done) {
             Ok(op) => {
                 state.queue.push(op);
-                drop(state);
-                self.shared.queued.notify_one();
+                true
             }
             Err((impossible, done)) => {
                 // The caller's idea of the log is not this log: going on would only hide it.
@@ -252,6 +307,7 @@ impl Log {
                 drop(state);
                 self.shared.synced.notify_all();
                 done(Err(failure.to_error()));
+                false
             }
         }
     }
@@ -297,6 +353,21 @@ impl Log {
             self.shared.synced.wait(&mut state);
         }
         Ok(())
+    }
+
+    /// Blocks until everything up to `index` is durable, as [`Log::wait_synced`] does, but writes it itself if nobody
+    /// does so already. What waits behind it is left to the worker.
+    pub fn make_durable(&self, index: u64) -> Result<(), LogError> {
+        if self.synced_index().is_some_and(|synced| synced >= index) {
+            return Ok(());
+        }
+        let writing = self.writing.try_lock();
+        // Another segment may have to be waited for, which is the worker's affair, too.
+        match writing.filter(|writing| writing.has_room_for_little()) {
+            Some(mut writing) => drop(writing.run_up_to(index)),
+            None => drop(self.shared.queued.notify_one()),
+        }
+        self.wait_synced(index)
     }
 
     /// How many bytes of durable log lie behind the entry `index`: what a restart would replay from there.

@@ -13,7 +13,7 @@ use super::error::{LogError, TornTail};
 use super::frame::{self, Bad, Kind, MAX_INDEX};
 use super::index::{Index, Place};
 use super::segment::{self, Blank, FORMAT, Header, Standing};
-use super::worker::Active;
+use super::writing::Active;
 use crate::entry::Membership;
 use crate::fs::{BLOCK, WalFile, WalFs};
 use crate::mutant::{self, Mutant};

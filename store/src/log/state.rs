@@ -76,6 +76,10 @@ pub(super) struct State {
     pub(super) is_closed: bool,
     /// The worker sleeps without a time limit.
     pub(super) is_worker_parked: bool,
+    /// Something was synced that no later header names yet.
+    pub(super) is_unmarked: bool,
+    /// How many batches were written: who waits for quiet sees that there was none.
+    pub(super) batches: u64,
 }
 
 /// The first fault. Errors cannot be cloned, so it is kept as what is needed to tell it again.
@@ -122,6 +126,8 @@ impl State {
             failure: None,
             is_closed: false,
             is_worker_parked: false,
+            is_unmarked: true,
+            batches: 0,
         }
     }
 

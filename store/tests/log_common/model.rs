@@ -90,9 +90,11 @@ pub(crate) fn live(
     let results = Results::default();
     let mut steps: Vec<Step> = Vec::new();
     let mut term = model.last.map_or(1, |last| last.term);
+    // The last entry that was left to who waits for it.
+    let mut left = None;
     for _ in 0..random.random_range(1..60) {
         let from = steps.len();
-        match random.random_range(0..20) {
+        match random.random_range(0..23) {
             0..9 => {
                 let size = if random.random_ratio(1, 20) {
                     5000
@@ -104,7 +106,11 @@ pub(crate) fn live(
                     .collect();
                 steps.extend(new.iter().cloned().map(Step::Entry));
                 steps.push(Step::Nothing);
-                log.append(new, results.done(steps.len()));
+                let (index, number) = (model.next(), steps.len());
+                match log.append_left(new, results.done(number)) {
+                    Ok(()) => left = Some(index),
+                    Err(new) => log.append(new, results.done(number)),
+                }
             }
             9..11 => {
                 let voted_for = random.random_bool(0.5).then_some(random.random_range(0..5));
@@ -119,6 +125,7 @@ pub(crate) fn live(
             11 => {
                 let last = model.cut(random);
                 term += 1;
+                left = None;
                 steps.push(Step::Truncate(last));
                 log.truncate_after(last, results.done(steps.len()));
             }
@@ -138,6 +145,13 @@ pub(crate) fn live(
             }
             13 => log.save_committed(model.last.unwrap_or_default()),
             14 => worker.mark(),
+            15..18 => {
+                if let Some(index) = left.take() {
+                    let is_failed = log.make_durable(index).is_err();
+                    assert_eq!(is_failed, log.failure().is_some());
+                    assert!(is_failed || log.synced_index() >= Some(index));
+                }
+            }
             _ => {
                 worker.run_once();
             }
