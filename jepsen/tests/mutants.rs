@@ -61,7 +61,10 @@ fn catcher(mutant: Mutant) -> Catcher {
         | Mutant::RevisionSplit => WATCH,
         Mutant::SnapshotWithoutTail => ETCD_FILES,
         Mutant::HalfSnapshot => TRANSFER,
-        Mutant::AnswerBeforeCommit | Mutant::AppliedTwice | Mutant::PurgeBeforeFlush => SIMULATION,
+        Mutant::AnswerBeforeCommit
+        | Mutant::AppliedTwice
+        | Mutant::LeftUnsynced
+        | Mutant::PurgeBeforeFlush => SIMULATION,
         Mutant::AckBeforeSync
         | Mutant::BatchSentAgain
         | Mutant::LeaderRestored

@@ -59,6 +59,8 @@ pub enum Mutant {
     QuorumLossUnnoticed,
     /// A follower acknowledges entries that it has not synced.
     AckBeforeSync,
+    /// What was left to the apply worker to sync is applied without.
+    LeftUnsynced,
     /// A vote is not written down.
     VoteForgotten,
     /// A leader serves linearizable reads without asking whether it still leads.
@@ -89,7 +91,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -116,6 +118,7 @@ impl Mutant {
         Self::QuorumNotAwaited,
         Self::QuorumLossUnnoticed,
         Self::AckBeforeSync,
+        Self::LeftUnsynced,
         Self::VoteForgotten,
         Self::ReadUnconfirmed,
         Self::ReadLocally,

@@ -6,6 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use store::leases::LeaseChange;
+use store::log::{Log, LogError};
+use store::mutant::{self, Mutant};
 use store::snapshot::Received;
 use store::{Entry, Machine, SnapshotName, StateEngine, StoreError};
 use tokio::sync::oneshot;
@@ -17,12 +19,17 @@ use crate::node::CallError;
 
 type Done = oneshot::Sender<Result<(), io::Error>>;
 
+/// Resolves when a job has ended.
+pub(super) type Ended = oneshot::Receiver<Result<(), io::Error>>;
+
 /// What the apply worker is asked to do.
 pub enum Job {
     /// Apply committed entries.
     Apply {
         /// In log order.
         entries: Vec<Entry>,
+        /// What they are to be synced in first, if that was left to the worker.
+        log: Option<Log>,
         /// Told when they are applied.
         done: Done,
     },
@@ -66,10 +73,20 @@ pub struct Jobs {
 impl Jobs {
     /// Asks for a job and waits for its end.
     pub(super) async fn run(&self, job: impl FnOnce(Done) -> Job) -> Result<(), io::Error> {
+        Self::end_of(self.start(job)?).await
+    }
+
+    /// Asks for a job.
+    pub(super) fn start(&self, job: impl FnOnce(Done) -> Job) -> Result<Ended, io::Error> {
         let (done, ended) = oneshot::channel();
-        if self.queue.push(job(done)).is_err() {
-            return Err(io::Error::other("the apply worker ended"));
+        match self.queue.push(job(done)) {
+            Ok(()) => Ok(ended),
+            Err(_) => Err(io::Error::other("the apply worker ended")),
         }
+    }
+
+    /// Waits for the end of a job.
+    pub(super) async fn end_of(ended: Ended) -> Result<(), io::Error> {
         ended
             .await
             .unwrap_or_else(|_| Err(io::Error::other("the apply worker ended")))
@@ -125,6 +142,17 @@ impl ApplyWorker {
             },
             Jobs { queue },
         )
+    }
+
+    /// Syncs what was left to this worker.
+    fn sync(&self, log: Option<Log>, entries: &[Entry]) -> Result<(), LogError> {
+        if let (Some(log), Some(last)) = (log, entries.last())
+            && !mutant::is_on(Mutant::LeftUnsynced)
+        {
+            log.make_durable(last.id.index)?;
+            self.core.committed_by_apply();
+        }
+        Ok(())
     }
 
     fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
@@ -206,7 +234,12 @@ impl ApplyWorker {
 
     fn run(&mut self, job: Job) {
         match job {
-            Job::Apply { entries, done } => {
+            Job::Apply { entries, log, done } => {
+                if let Err(error) = self.sync(log, &entries) {
+                    // Whoever wrote has stopped the node for it.
+                    let _ = done.send(Err(io::Error::other(error)));
+                    return;
+                }
                 let result = self.apply(&entries);
                 self.ended(done, result);
             }

@@ -1,6 +1,6 @@
 //! What the parts of a node share: its identity, its queues, and who waits for which answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use store::mutant::{self, Mutant};
-use store::{Answer, Answered, LogId, Reader, StateEngine, StoredMembership};
+use store::{Answer, Answered, LogId, Membership, Reader, StateEngine, StoredMembership};
 use tokio::sync::watch;
 
 use super::health::Connections;
@@ -56,6 +56,8 @@ pub struct Core {
     pub(crate) applied_waker: AtomicWaker,
     /// Woken when the local log has synced more; apply waits here.
     pub(crate) synced_waker: AtomicWaker,
+    /// The newest entry whose sync was left to the apply worker.
+    left_to_apply: AtomicU64,
     term: Arc<AtomicU64>,
     /// Who leads, by the newest vote; 0: nobody that is known.
     leader: AtomicU64,
@@ -122,6 +124,7 @@ impl Core {
             applied: Mutex::new(parts.applied),
             applied_waker: AtomicWaker::new(),
             synced_waker: AtomicWaker::new(),
+            left_to_apply: AtomicU64::new(0),
             term: parts.term,
             leader: AtomicU64::new(0),
             is_cut_off: AtomicBool::new(false),
@@ -205,6 +208,38 @@ impl Core {
         self.applied.lock().clone()
     }
 
+    /// Whether this member is all there is to its cluster, learners included, as of an entry that is applied, no older
+    /// than the one given.
+    pub(crate) fn is_everybody(&self, since: u64) -> bool {
+        let applied = self.applied.lock();
+        let (Some(at), Membership { voters, members }) = (applied.0, &applied.1.membership) else {
+            return false;
+        };
+        let is_alone = |set: &BTreeSet<u64>| set.len() == 1 && set.contains(&self.member_id);
+        at.index >= since && voters.len() == 1 && voters.iter().all(is_alone) && is_alone(members)
+    }
+
+    /// The newest entry whose sync was left to the apply worker.
+    pub(crate) fn left_to_apply(&self) -> u64 {
+        self.left_to_apply.load(Ordering::Acquire)
+    }
+
+    /// Up to where anything may have been acknowledged, of what consensus takes for committed up to `index`.
+    ///
+    /// The entry that was left to the apply worker is the last one there may be, and nothing acknowledges it before it is
+    /// applied. Reads do not wait for its sync.
+    pub(super) fn acknowledged_up_to(&self, index: u64) -> u64 {
+        if index > self.applied_index() && index == self.left_to_apply() {
+            index - 1
+        } else {
+            index
+        }
+    }
+
+    pub(crate) fn leave_to_apply(&self, index: u64) {
+        self.left_to_apply.store(index, Ordering::Release);
+    }
+
     pub(crate) fn applied_index(&self) -> u64 {
         self.applied_index.load(Ordering::Acquire)
     }
@@ -256,6 +291,14 @@ impl Core {
         {
             pending.committed = Some(now);
             self.proposals.applying();
+        }
+    }
+
+    /// Notes when the entry was committed that was left to the apply worker: there was no other.
+    pub(crate) fn committed_by_apply(&self) {
+        let first = self.pending.lock().keys().next().copied();
+        if let Some(first) = first {
+            self.committed(first);
         }
     }
 

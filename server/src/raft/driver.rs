@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -481,8 +482,12 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
 async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
     let mut asked: u64 = 0;
     let (mut told, mut ticks) = (None, 0);
-    while !driver.stopping.load(Ordering::Acquire) {
+    loop {
         R::sleep(TICK).await;
+        // A member that stops is in touch with nobody, which is no news.
+        if driver.stopping.load(Ordering::Acquire) {
+            return;
+        }
         driver.core.expire();
         driver.core.proposals.look_at_held();
         driver.give_up();
@@ -499,14 +504,13 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
             driver.core.stop_for_log(&error);
             return;
         }
-        let (snapshot, applied) = {
+        let snapshot = {
             let receiver = driver.raft.metrics();
             let metrics = receiver.borrow_watched();
-            (
-                metrics.snapshot,
-                metrics.last_applied.map_or(0, |id| id.index),
-            )
+            metrics.snapshot
         };
+        // Not what consensus takes for applied, which may be one job more: a flush of now would not have that.
+        let applied = driver.core.applied_index();
         let flushed = snapshot.map_or(0, |id| id.index);
         // One flush at a time: the next is asked for when the last one has a name. On a disk without room it would fail,
         // and RocksDB tries only every five seconds whether there is some again.
@@ -709,7 +713,7 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             committed_index: self
                 .log
                 .committed()
-                .map_or(0, |id| id.index)
+                .map_or(0, |id| self.core.acknowledged_up_to(id.index))
                 .max(applied_index),
             applied_index,
             leader_changes: self.leader_changes.load(Ordering::Relaxed),
@@ -774,8 +778,13 @@ impl<R: AsyncRuntime> Control for Driver<R> {
             }
             core.fail_all(&CallError::Stopped);
             core.sweeps.close();
-            // So that the next start replays nothing.
-            jobs.flush().await;
+            // So that the next start replays nothing. Apply may wait for the log, and the log for space, as above.
+            let mut flush = pin!(jobs.flush());
+            while R::timeout(TICK, flush.as_mut()).await.is_err() {
+                if log.is_starved() {
+                    log.close();
+                }
+            }
             jobs.close();
             flushes.close();
             memory.close();

@@ -72,6 +72,8 @@ pub(crate) struct Proposals {
     /// Entries and commands that were proposed and have no outcome here yet.
     open_entries: AtomicUsize,
     open_commands: AtomicUsize,
+    /// The newest entry has commands of other members.
+    carries_others: AtomicBool,
     /// Entries of this member's commands that are committed and not applied here yet.
     applying: AtomicUsize,
     /// Something waited for them when that was last looked at.
@@ -318,7 +320,10 @@ impl Proposals {
 
     /// It is applied, or nobody waits for that any more.
     pub(crate) fn applied(&self) {
-        if self.applying.fetch_sub(1, Ordering::SeqCst) == 1 {
+        // Who comes later wakes the proposer by itself: a lone command's answer does not wait for it to look in vain.
+        if self.applying.fetch_sub(1, Ordering::SeqCst) == 1
+            && self.queue.lock().amount() != Amount::Nothing
+        {
             self.waker.wake();
         }
     }
@@ -332,6 +337,14 @@ impl Proposals {
             self.is_let_go.store(true, Ordering::SeqCst);
             self.waker.wake();
         }
+    }
+
+    /// Whether one command of this member's is on its way, and nothing else is or waits.
+    pub(crate) fn is_lone(&self) -> bool {
+        !self.carries_others.load(Ordering::Relaxed)
+            && self.open_entries.load(Ordering::SeqCst) == 1
+            && self.open_commands.load(Ordering::Relaxed) == 1
+            && self.queue.lock().amount() == Amount::Nothing
     }
 
     /// A batch has left for the log, here or on the leader.
@@ -496,6 +509,8 @@ pub(super) async fn run<R: AsyncRuntime>(
                 for forwarded in &forwarded {
                     encoded.extend_from_slice(&forwarded.commands);
                 }
+                let carries_others = &core.proposals.carries_others;
+                carries_others.store(!forwarded.is_empty(), Ordering::Relaxed);
                 core.proposals.took_off();
                 if count == 0 {
                     core.proposals.opened(0);
@@ -559,8 +574,11 @@ impl<T> Drop for Responder<T> {
 impl<R: AsyncRuntime, T: OptionalSend + 'static> openraft::raft::responder::Responder<Types<R>, T>
     for Responder<T>
 {
-    fn on_commit(&mut self, _: RaftLogId) {
-        if let Some(first) = self.first {
+    fn on_commit(&mut self, id: RaftLogId) {
+        // One that was left to the apply worker is not synced yet.
+        if let Some(first) = self.first
+            && id.index != self.core.left_to_apply()
+        {
             self.core.committed(first);
         }
         self.landed(Outcome::Committed);

@@ -217,7 +217,7 @@ async fn point<R: AsyncRuntime>(
     }
     let point = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
     match point {
-        Ok(point) => Ok(point.read_log_id().index()),
+        Ok(point) => Ok(core.acknowledged_up_to(point.read_log_id().index())),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
             Err(CallError::NoLeader)
         }

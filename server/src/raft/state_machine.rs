@@ -15,7 +15,7 @@ use store::{Entry, Payload, SnapshotName, StateEngine, StoreError};
 use tokio::sync::oneshot;
 
 use super::Core;
-use super::apply::{Job, Jobs, Source};
+use super::apply::{Ended, Job, Jobs, Source};
 use super::flush::Flushes;
 use super::holds::Hold;
 use super::types::{
@@ -80,6 +80,8 @@ pub struct StateMachine {
     /// Entries are applied only once this log has synced them, so that the state on disk is never
     /// ahead of the log. openraft's storage suite applies entries it never logged: none there.
     log: Option<Log>,
+    /// The end of the last job, if it was not waited for.
+    under_way: Option<Ended>,
 }
 
 /// Makes a snapshot: flushes the state, and names what is durable then.
@@ -96,14 +98,24 @@ impl StateMachine {
             jobs,
             flushes,
             log,
+            under_way: None,
         }
     }
 
-    async fn apply_now(&self, entries: Vec<Entry>) -> Result<(), io::Error> {
+    /// Has entries applied, after those before them.
+    ///
+    /// Of commands nobody here needs to know when they are applied: their callers hear of it from the worker. Consensus
+    /// may take them for applied one job early, and is not woken for each. What it does with others does depend on it.
+    async fn apply_now(&mut self, entries: Vec<Entry>) -> Result<(), io::Error> {
         let Some(last) = entries.last().map(|entry| entry.id.index) else {
             return Ok(());
         };
+        let left_to_worker = self
+            .log
+            .clone()
+            .filter(|_| (1..=self.core.left_to_apply()).contains(&last));
         if let Some(log) = &self.log
+            && left_to_worker.is_none()
             && !mutant::is_on(Mutant::AnswerBeforeCommit)
         {
             std::future::poll_fn(|context| {
@@ -116,7 +128,25 @@ impl StateMachine {
             })
             .await;
         }
-        self.jobs.run(|done| Job::Apply { entries, done }).await
+        let are_commands = entries
+            .iter()
+            .all(|entry| matches!(entry.payload, Payload::Commands(_)));
+        self.finish().await?;
+        let log = left_to_worker;
+        let ended = self.jobs.start(|done| Job::Apply { entries, log, done })?;
+        self.under_way = Some(ended);
+        if !are_commands {
+            self.finish().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until what is under way is applied.
+    async fn finish(&mut self) -> Result<(), io::Error> {
+        match self.under_way.take() {
+            Some(ended) => Jobs::end_of(ended).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -127,6 +157,7 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine {
     async fn applied_state(
         &mut self,
     ) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
+        self.finish().await?;
         let (applied, membership) = self.core.applied();
         Ok((applied.map(raft_id), raft_stored_membership(&membership)))
     }

@@ -145,6 +145,10 @@ impl Member {
         RaftStateMachine::<Types<Runtime>>::apply(&mut self.machine, entries)
             .await
             .unwrap();
+        // Of commands it does not wait for the worker, but what asks where it stands does.
+        RaftStateMachine::<Types<Runtime>>::applied_state(&mut self.machine)
+            .await
+            .unwrap();
     }
 
     async fn current(&mut self) -> Option<Snapshot> {
