@@ -105,6 +105,10 @@ fn what_is_queued_behind_it_stays_for_the_worker() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a worker does after a while is what it is about"
+)]
 fn what_nobody_comes_for_is_written_by_the_worker() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = options(1 << 20);
@@ -141,6 +145,10 @@ fn a_failure_is_told_to_who_writes_and_to_all_that_follow() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a worker does after a while is what it is about"
+)]
 fn the_worker_and_those_who_write_themselves_do_not_get_in_each_others_way() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = options(128 << 10);
