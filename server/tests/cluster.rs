@@ -435,6 +435,95 @@ async fn leaders_are_removed_until_one_member_is_left() {
     shrink(true).await;
 }
 
+/// A member that is alone syncs its lone writes later than one that has others: no write may be lost, or be there twice, or
+/// be another one elsewhere, when that changes under a writer.
+#[tokio::test]
+async fn a_member_that_is_alone_is_joined_and_left_under_a_lone_writer() {
+    let folder = TempDir::new().unwrap();
+    let peers = [(); 2].map(|()| format!("http://127.0.0.1:{}", node::free_port()));
+    let launch = |name: &str, place: usize, members: &str, state: &str| {
+        let (url, state) = (&peers[place], format!("--initial-cluster-state={state}"));
+        let flags = [
+            "--name",
+            name,
+            "--election-timeout=1000",
+            "--listen-peer-urls",
+            url,
+            "--initial-advertise-peer-urls",
+            url,
+            "--initial-cluster",
+            members,
+            &state,
+        ];
+        let mut node = Node::launch(&[], &folder.path().join(name), &flags);
+        node.wait_for_log("ready to serve client requests");
+        node
+    };
+    let alone = format!("first={}", peers[0]);
+    let mut first = launch("first", 0, &alone, "new");
+    let client = client::connect(first.endpoint.clone()).await.unwrap();
+    let (stop, is_over) = tokio::sync::watch::channel(false);
+    let writer = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            // One at a time; what fails may be done all the same.
+            let (mut acknowledged, mut tried) = (0, 0);
+            while !*is_over.borrow() {
+                tried += 1;
+                match client.put("count", tried.to_string()).await {
+                    Ok(_) => acknowledged = tried,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+            (acknowledged, tried)
+        })
+    };
+    for round in 0..2 {
+        let name = format!("second-{round}");
+        let url = format!("--peer-urls={}", peers[1]);
+        let added = insist(
+            &first.endpoint,
+            &["member", "add", &name, "--learner", &url],
+        );
+        let id = added.split_whitespace().nth(1).unwrap().to_owned();
+        let members = format!("{alone},{name}={}", peers[1]);
+        let mut second = launch(&name, 1, &members, "existing");
+        insist(&first.endpoint, &["member", "promote", &id]);
+        let hash = async |endpoint: &str, revision: i64| {
+            let client = client::connect(endpoint.to_owned()).await.unwrap();
+            let request = HashKvRequest { revision };
+            client.maintenance().hash_kv(request).await
+        };
+        let newest = hash(&first.endpoint, 0).await.unwrap().into_inner();
+        let deadline = Instant::now() + PATIENCE;
+        let found = loop {
+            match hash(&second.endpoint, newest.hash_revision).await {
+                Ok(found) => break found.into_inner(),
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(found.hash, newest.hash, "at {}", newest.hash_revision);
+        insist(&first.endpoint, &["member", "remove", &id]);
+        second.wait_for_log("this member was removed from the cluster");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // It is alone again, and ends in the middle of a write.
+    first.signal(Signal::KILL);
+    stop.send(true).unwrap();
+    let (acknowledged, tried) = writer.await.unwrap();
+    first.wait();
+    let first = launch("first", 0, &alone, "new");
+    let client = client::connect(first.endpoint.clone()).await.unwrap();
+    let found = client.get("count").await.unwrap().unwrap();
+    let found: u64 = String::from_utf8_lossy(&found.value).parse().unwrap();
+    assert!(acknowledged > 100, "{acknowledged}");
+    assert!(
+        (acknowledged..=tried).contains(&found),
+        "{acknowledged} was acknowledged, {tried} tried, and {found} is there"
+    );
+}
+
 #[tokio::test]
 async fn a_member_whose_data_was_wiped_or_copied_back_may_not_come_back() {
     let mut cluster = Cluster::start();
