@@ -460,7 +460,7 @@ async fn a_member_that_is_alone_is_joined_and_left_under_a_lone_writer() {
         node
     };
     let alone = format!("first={}", peers[0]);
-    let mut first = launch("first", 0, &alone, "new");
+    let first = launch("first", 0, &alone, "new");
     let client = client::connect(first.endpoint.clone()).await.unwrap();
     let (stop, is_over) = tokio::sync::watch::channel(false);
     let writer = {

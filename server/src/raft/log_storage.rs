@@ -61,9 +61,7 @@ impl LogStorage {
             .await
             .unwrap_or_else(|_| Err(io::Error::other("the log writer ended")))
     }
-}
 
-impl LogStorage {
     /// Whether the sync of these entries may be left to apply: this member leads a cluster of nobody else, so that
     /// they are committed when they are synced, and nothing else is on its way.
     ///
