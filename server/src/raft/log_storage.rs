@@ -422,6 +422,10 @@ mod tests {
         assert!(rig.is_told_at_once(commands(2)));
         assert_eq!(rig.core.left_to_apply(), 2);
         assert_eq!(rig.log.synced_index(), Some(1), "it is not, yet");
+        let point = |index| rig.core.acknowledged_up_to(index);
+        assert_eq!((point(1), point(2)), (1, 1), "a read need not wait for it");
+        rig.apply(2, (0, &[1]));
+        assert_eq!((point(2), point(3)), (2, 3));
         rig.log.make_durable(2).unwrap();
         rig.answer(1);
 

@@ -723,7 +723,13 @@ mod tests {
 
         propose(1);
         expect(1, next().expect("nothing is ahead of a lone command"));
+        let proposals = &core.proposals;
+        assert!(proposals.is_lone());
+        proposals.carries_others.store(true, Ordering::Relaxed);
+        assert!(!proposals.is_lone(), "another member's went with it");
+        proposals.carries_others.store(false, Ordering::Relaxed);
         propose(1);
+        assert!(!proposals.is_lone(), "another waits");
         expect(2, next().expect("nobody knows when that one is committed"));
         core.committed(1);
         propose(1);

@@ -110,12 +110,9 @@ impl StateMachine {
         let Some(last) = entries.last().map(|entry| entry.id.index) else {
             return Ok(());
         };
-        let left_to_worker = self
-            .log
-            .clone()
-            .filter(|_| (1..=self.core.left_to_apply()).contains(&last));
+        let is_left = (1..=self.core.left_to_apply()).contains(&last);
         if let Some(log) = &self.log
-            && left_to_worker.is_none()
+            && !is_left
             && !mutant::is_on(Mutant::AnswerBeforeCommit)
         {
             std::future::poll_fn(|context| {
@@ -132,7 +129,7 @@ impl StateMachine {
             .iter()
             .all(|entry| matches!(entry.payload, Payload::Commands(_)));
         self.finish().await?;
-        let log = left_to_worker;
+        let log = self.log.as_ref().filter(|_| is_left).cloned();
         let ended = self.jobs.start(|done| Job::Apply { entries, log, done })?;
         self.under_way = Some(ended);
         if !are_commands {

@@ -364,8 +364,12 @@ impl Log {
         let writing = self.writing.try_lock();
         // Another segment may have to be waited for, which is the worker's affair, too.
         match writing.filter(|writing| writing.has_room_for_little()) {
-            Some(mut writing) => drop(writing.run_up_to(index)),
-            None => drop(self.shared.queued.notify_one()),
+            Some(mut writing) => {
+                writing.run_up_to(index);
+            }
+            None => {
+                self.shared.queued.notify_one();
+            }
         }
         self.wait_synced(index)
     }
