@@ -31,6 +31,15 @@ pub(super) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object["metadata"][name].as_str().unwrap_or_default()
 }
 
+/// The objects of a list, to be changed. What is not there stays so: to index a tree that may change puts null there.
+pub(super) fn items_mut<'a>(
+    object: &'a mut Value,
+    name: &str,
+) -> impl Iterator<Item = &'a mut Map<String, Value>> {
+    let items = object.get_mut(name).and_then(Value::as_array_mut);
+    items.into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
 /// The finalizers of an object.
 pub(super) fn finalizers(object: &Value) -> Vec<&str> {
     let listed = object["metadata"]["finalizers"].as_array();

@@ -125,14 +125,16 @@ pub(super) fn merging(old: &Value, new: &mut Value) {
         return;
     }
     let before = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        if port["nodePort"].as_i64().unwrap_or(0) == 0
-            && let Some(same) = before
-                .iter()
-                .find(|one| one["port"] == port["port"] && one["protocol"] == port["protocol"])
+    for port in meta::items_mut(&mut new["spec"], "ports") {
+        let is_of_it = |one: &&Value| {
+            let same = |name: &str| one.get(name) == port.get(name);
+            same("port") && same("protocol")
+        };
+        if port.get("nodePort").and_then(Value::as_i64).unwrap_or(0) == 0
+            && let Some(same) = before.iter().find(is_of_it)
             && !same["nodePort"].is_null()
         {
-            port["nodePort"] = same["nodePort"].clone();
+            port.insert("nodePort".to_owned(), same["nodePort"].clone());
         }
     }
 }
@@ -273,17 +275,8 @@ fn give_ports(
     let wants = wants_ports(service);
     if !wants {
         let is_plain = kind_of(service) != "LoadBalancer";
-        for port in service["spec"]["ports"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
-            if let Some(port) = port.as_object_mut()
-                && is_plain
-                && port
-                    .get("nodePort")
-                    .is_some_and(|number| number.as_i64() == Some(0))
-            {
+        for port in meta::items_mut(&mut service["spec"], "ports") {
+            if is_plain && port.get("nodePort").and_then(Value::as_i64) == Some(0) {
                 port.remove("nodePort");
             }
         }

@@ -223,7 +223,7 @@ fn almost_good_bodies_never_break_the_server_or_what_it_keeps() {
         let table = connection.call(&table).unwrap().ok(200);
         let items = list["items"].as_array().unwrap();
         assert_eq!(table["rows"].as_array().unwrap().len(), items.len());
-        for (number, item) in items.iter().enumerate() {
+        for item in items {
             found += 1;
             let name = item["metadata"]["name"].as_str().unwrap();
             // Names of some kinds may have anything but a slash in them.
@@ -240,11 +240,9 @@ fn almost_good_bodies_never_break_the_server_or_what_it_keeps() {
             let got = got.json();
             assert_eq!(got["metadata"], item["metadata"], "seed {seed}: {at}");
             assert_eq!(got["kind"], manifest.kind.kind, "seed {seed}: {at}");
-            if number % 4 == 0 {
-                let same = connection.call(&put(at.as_str(), &got)).unwrap();
-                if same.status != 200 || same.json() != got {
-                    changed.push(format!("{got}\nbecame\n{}", same.text()));
-                }
+            let same = connection.call(&put(at.as_str(), &got)).unwrap();
+            if same.status != 200 || same.json() != got {
+                changed.push(format!("{got}\nbecame\n{}", same.text()));
             }
         }
     }

@@ -44,6 +44,24 @@ fn assert_within(asked: &Value, made: &Value, place: &str) {
     }
 }
 
+/// What is not there is left out: a field of nothing would be one more to whoever reads the text.
+fn assert_whole(made: &Value, place: &str) {
+    match made {
+        Value::Null => panic!("{place} is null"),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                assert_whole(value, &format!("{place}.{name}"));
+            }
+        }
+        Value::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                assert_whole(item, &format!("{place}[{number}]"));
+            }
+        }
+        _ => {}
+    }
+}
+
 #[test]
 fn a_manifest_that_is_written_again_makes_no_revision() {
     let api = Api::shared();
@@ -112,6 +130,21 @@ fn a_manifest_that_is_written_again_makes_no_revision() {
         let after = api.read(&at);
         if after != got {
             changed.push(format!("{place}: {got}\nbecame\n{after}"));
+        }
+
+        // What is changed is as whole as what is new.
+        let label = r#"{"metadata":{"labels":{"changed":"yes"}}}"#;
+        let labelled = api.send(&patch(MERGE, at.as_str(), label)).ok(200);
+        assert_ne!(labelled, got, "{place}");
+        let again = api.send(&put(at.as_str(), &labelled)).ok(200);
+        if again != labelled {
+            changed.push(format!("{place}, labelled: {labelled}\nbecame\n{again}"));
+        }
+        // Of the data of a revision nothing is known.
+        if manifest.kind.kind != "ControllerRevision" {
+            for object in [&made, &labelled] {
+                assert_whole(object, &place);
+            }
         }
     }
     assert!(changed.is_empty(), "{}", changed.join("\n"));

@@ -112,10 +112,7 @@ fn mount_token(spec: &mut Value) {
         .unwrap_or_else(|| meta::generate_name("kube-api-access-"));
     let mut is_used = false;
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
-            let Some(container) = container.as_object_mut() else {
-                continue;
-            };
+        for container in meta::items_mut(spec, list) {
             let mounts = container.entry("volumeMounts").or_insert(Value::Null);
             if mounts.is_null() {
                 *mounts = json!([]);
