@@ -63,6 +63,7 @@ fn catcher(mutant: Mutant) -> Catcher {
         Mutant::HalfSnapshot => TRANSFER,
         Mutant::AnswerBeforeCommit
         | Mutant::AppliedTwice
+        | Mutant::FlushAhead
         | Mutant::LeftUnsynced
         | Mutant::PurgeBeforeFlush => SIMULATION,
         Mutant::AckBeforeSync

@@ -61,6 +61,8 @@ pub enum Mutant {
     AckBeforeSync,
     /// What was left to the apply worker to sync is applied without.
     LeftUnsynced,
+    /// A flush is asked for by what consensus takes for applied.
+    FlushAhead,
     /// A vote is not written down.
     VoteForgotten,
     /// A leader serves linearizable reads without asking whether it still leads.
@@ -91,7 +93,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::SkipFsync,
         Self::AnswerBeforeCommit,
         Self::DropTombstone,
@@ -119,6 +121,7 @@ impl Mutant {
         Self::QuorumLossUnnoticed,
         Self::AckBeforeSync,
         Self::LeftUnsynced,
+        Self::FlushAhead,
         Self::VoteForgotten,
         Self::ReadUnconfirmed,
         Self::ReadLocally,

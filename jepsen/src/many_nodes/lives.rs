@@ -130,6 +130,7 @@ impl World {
             },
             exec: Tasks {
                 slowness: Arc::clone(&place.slowness),
+                ..Tasks::default()
             },
         };
         place.life = Some(Life {

@@ -8,6 +8,7 @@
 //! - what was visible is on disk: all of it is there again after the crash;
 //! - the state on disk is never ahead of the log on disk;
 //! - a node whose log could not be synced stops, by itself;
+//! - the log of a node that serves does not grow for ever: what is applied is flushed, and what is flushed is purged;
 //! - an acknowledged compaction stays done.
 //!
 //! A run is a function of its [`Plan`]: [`run`] with an equal plan ends with an equal [`Report`], trace included.
@@ -21,20 +22,31 @@ use rand::{Rng, RngExt};
 use server::node::Node;
 use store::engine::memory::MemoryEngine;
 use store::fs::SimFs;
+use store::log::Log;
 use store::{Machine, StateEngine, StoreError};
 
 use crate::ledger::{Counts, Violation};
-use crate::sim::{Group, SimRng, Simulation, Step, Trace};
+use crate::sim::{Group, SimInstant, SimRng, Simulation, Step, Trace};
 use crate::sim_node::clients::{self, Shared};
 pub use crate::sim_node::machinery::Mutant;
 use crate::sim_node::machinery::{self, Syncs, Tasks, VirtualClock};
-use crate::sim_node::{self, Boot, BootError};
+use crate::sim_node::{self, Boot, BootError, Settings};
 
 const MEMBER: u64 = 0xa1;
 /// Clients that call at the same time.
 const CLIENTS: usize = 5;
 /// Steps after which a life ends, whatever it waits for. Far more than any start or stop takes.
 const PATIENCE_STEPS: u64 = 200_000;
+
+/// In one life of so many apply takes its time, up to this much, as it may when the engine holds up writes.
+const SLOW_APPLY: (u32, Duration) = (2, Duration::from_millis(300));
+/// The log may be longer than it should be for so long: flushes and purges are asked for every tenth of a second, but
+/// only for what is applied.
+const TOO_LONG: Duration = Duration::from_secs(2);
+/// More than clients write until apply has taken its time and what is asked for every tenth of a second was done.
+const NOT_APPLIED: u64 = 16 << 10;
+/// How often that is looked at, in steps.
+const LOOK_EVERY: u64 = 64;
 
 /// What a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +95,8 @@ pub struct Coverage {
     pub purged: u64,
     /// Starts on a state that was compacted.
     pub compacted: u64,
+    /// Lives in which the log was longer than it should be for a while, until it was flushed and purged.
+    pub log_cuts: u64,
 }
 
 impl Coverage {
@@ -101,6 +115,7 @@ impl Coverage {
             replays: self.replays + other.replays,
             purged: self.purged + other.purged,
             compacted: self.compacted + other.compacted,
+            log_cuts: self.log_cuts + other.log_cuts,
         }
     }
 }
@@ -155,6 +170,45 @@ struct Armed {
     cut_steps: Option<u64>,
 }
 
+/// Watches that the log of a life does not grow for ever.
+struct Growth {
+    log: Log,
+    /// So many bytes there may always be.
+    limit: u64,
+    /// Since when there are more.
+    since: Option<SimInstant>,
+    cuts: u64,
+}
+
+impl Growth {
+    fn new(log: Log, settings: Settings) -> Self {
+        Self {
+            log,
+            // Less than twice of what is kept is not worth a purge; and some is not applied yet.
+            limit: settings.flush_log_bytes + 2 * settings.keep_log_bytes + NOT_APPLIED,
+            since: None,
+            cuts: 0,
+        }
+    }
+
+    fn look(&mut self, now: SimInstant) -> Result<(), Violation> {
+        let before_first = self.log.range().start.saturating_sub(1);
+        let bytes = self.log.bytes_since(before_first);
+        if bytes <= self.limit {
+            self.cuts += u64::from(self.since.take().is_some());
+            return Ok(());
+        }
+        let since = *self.since.get_or_insert(now);
+        if now.since_epoch() - since.since_epoch() > TOO_LONG {
+            return Err(Violation(format!(
+                "the log has {bytes} bytes where {} are enough, for {TOO_LONG:?}: it is not flushed and purged any more",
+                self.limit
+            )));
+        }
+        Ok(())
+    }
+}
+
 struct World {
     simulation: Simulation,
     rng: SimRng,
@@ -204,7 +258,8 @@ impl World {
         self.life += 1;
         let group = Group(self.life);
         self.simulation.note("life", u64::from(self.life));
-        let boot = self.boot(group);
+        let (boot, settings) = self.boot(group);
+        let mut growth = None;
         let mut armed = is_early.then(|| self.arm(fate));
         let mut node = None;
         let started = self.simulation.trace().steps;
@@ -214,6 +269,11 @@ impl World {
                 Some(Ok(booted)) => {
                     self.after_start(&booted, &boot.lock())?;
                     self.load(group, &booted);
+                    growth = boot
+                        .lock()
+                        .inside
+                        .take()
+                        .map(|(log, _)| Growth::new(log, settings));
                     node = Some(booted);
                     armed = armed.or_else(|| Some(self.arm(fate)));
                 }
@@ -242,7 +302,12 @@ impl World {
                 return Err(Violation(text));
             }
             self.check_tasks()?;
+            let is_time = self.simulation.trace().steps.is_multiple_of(LOOK_EVERY);
+            if let Some(growth) = growth.as_mut().filter(|_| is_time) {
+                growth.look(self.simulation.now())?;
+            }
         }
+        self.coverage.log_cuts += growth.map_or(0, |growth| growth.cuts);
         self.end(group, fate, node)
     }
 
@@ -287,11 +352,16 @@ impl World {
     }
 
     /// Starts a node as a task of the group.
-    fn boot(&mut self, group: Group) -> Arc<Mutex<Boot>> {
+    fn boot(&mut self, group: Group) -> (Arc<Mutex<Boot>>, Settings) {
         let boot = Arc::new(Mutex::new(Boot::default()));
         self.syncs.has_failed.store(false, Ordering::Relaxed);
         let (log_options, store_options, settings) =
             sim_node::sizes(&mut self.rng, MEMBER, u64::from(self.life));
+        let exec = Tasks::default();
+        if self.rng.random_ratio(1, SLOW_APPLY.0) {
+            let longest = u64::try_from(SLOW_APPLY.1.as_millis()).unwrap_or(u64::MAX);
+            exec.apply_slowness.store(longest, Ordering::Relaxed);
+        }
         let parts = sim_node::Parts {
             member: MEMBER,
             voters: [MEMBER].into(),
@@ -303,7 +373,7 @@ impl World {
             transport: Arc::new(server::peer::Alone),
             inbound: Arc::default(),
             clock: VirtualClock::default(),
-            exec: Tasks::default(),
+            exec,
         };
         let handed = Arc::clone(&boot);
         let task = async move {
@@ -311,7 +381,7 @@ impl World {
             handed.lock().result = Some(result);
         };
         drop(self.simulation.spawn_in(group, task));
-        boot
+        (boot, settings)
     }
 
     /// Whether a failed start is what the fate wanted.

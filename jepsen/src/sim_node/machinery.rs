@@ -18,16 +18,18 @@ use crate::sim::{SimInstant, SimRng, Simulation};
 pub(crate) struct Tasks {
     /// The disk is bad: the log's writer takes this many milliseconds longer at most.
     pub(crate) slowness: Arc<AtomicU64>,
+    /// So does whoever applies what is committed.
+    pub(crate) apply_slowness: Arc<AtomicU64>,
 }
 
 impl Exec for Tasks {
     fn start(&self, name: &'static str, worker: Box<dyn Work>) {
-        let slowness = (name == "wal").then(|| Arc::clone(&self.slowness));
-        drop(Simulation::spawn(run(
-            name,
-            worker,
-            slowness.unwrap_or_default(),
-        )));
+        let slowness = match name {
+            "wal" => Arc::clone(&self.slowness),
+            "apply" => Arc::clone(&self.apply_slowness),
+            _ => Arc::default(),
+        };
+        drop(Simulation::spawn(run(name, worker, slowness)));
     }
 
     /// A task cannot block on another. Whoever stops a node lets the simulation run until it is quiet.

@@ -510,7 +510,13 @@ async fn look_after<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
             metrics.snapshot
         };
         // Not what consensus takes for applied, which may be one job more: a flush of now would not have that.
-        let applied = driver.core.applied_index();
+        let applied = if mutant::is_on(Mutant::FlushAhead) {
+            let receiver = driver.raft.metrics();
+            let metrics = receiver.borrow_watched();
+            metrics.last_applied.map_or(0, |id| id.index)
+        } else {
+            driver.core.applied_index()
+        };
         let flushed = snapshot.map_or(0, |id| id.index);
         // One flush at a time: the next is asked for when the last one has a name. On a disk without room it would fail,
         // and RocksDB tries only every five seconds whether there is some again.
