@@ -36,10 +36,11 @@ pub(super) enum Fault {
     Stop { place: usize },
     /// Nothing of it runs.
     Pause { place: usize, time: Duration },
-    /// Its disk takes up to so long for each write, in milliseconds.
+    /// Its disk takes up to so long for each write of the log and for what is applied together, in milliseconds.
     SlowDisk {
         place: usize,
-        slowness: u64,
+        log: u64,
+        apply: u64,
         time: Duration,
     },
     /// Nothing gets through these ways.
@@ -212,11 +213,20 @@ impl Fault {
                 place,
                 time: time(rng),
             },
-            55..61 => Fault::SlowDisk {
-                place,
-                slowness: 1 << rng.random_range(3..11),
-                time: time(rng),
-            },
+            55..61 => {
+                let slowness = 1 << rng.random_range(3..11);
+                let (log, apply) = match rng.random_range(0..4) {
+                    0 => (0, slowness),
+                    1 => (slowness, slowness),
+                    _ => (slowness, 0),
+                };
+                Fault::SlowDisk {
+                    place,
+                    log,
+                    apply,
+                    time: time(rng),
+                }
+            }
             61..80 => Fault::Cut {
                 ways: partition(rng, ids, leader),
                 time: time(rng),

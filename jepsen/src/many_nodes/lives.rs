@@ -16,7 +16,7 @@ use super::{CLIENTS, Event, Life, Place, Running, STOP, World, tenants, violatio
 use crate::ledger::Violation;
 use crate::sim::Group;
 use crate::sim_node::clients::{self, Client};
-use crate::sim_node::machinery::{self, Syncs, Tasks, VirtualClock};
+use crate::sim_node::machinery::{self, Syncs, VirtualClock};
 use crate::sim_node::{self, Boot};
 
 impl World {
@@ -128,10 +128,7 @@ impl World {
             clock: VirtualClock {
                 ahead: Arc::clone(&place.ahead),
             },
-            exec: Tasks {
-                slowness: Arc::clone(&place.slowness),
-                ..Tasks::default()
-            },
+            exec: place.tasks.clone(),
         };
         place.life = Some(Life {
             group,

@@ -54,6 +54,7 @@ use crate::ledger::Violation;
 use crate::sim::network::{Network, Weather};
 use crate::sim::{Group, SimInstant, SimRng, Simulation, Step, Trace};
 use crate::sim_node::clients::{self, Shared};
+use crate::sim_node::machinery::Tasks;
 use crate::sim_node::{Boot, ELECTION};
 
 /// Clients of each member.
@@ -97,8 +98,8 @@ struct Place {
     engine: Arc<MemoryEngine>,
     /// How far its clock is ahead.
     ahead: Arc<AtomicU64>,
-    /// How slow its disk is.
-    slowness: Arc<AtomicU64>,
+    /// Its workers, which know how slow its disk is.
+    tasks: Tasks,
     boots: u64,
     /// The newest revision that it showed.
     shown: Arc<AtomicI64>,
@@ -176,7 +177,7 @@ impl World {
             disk: SimFs::new(rng.next_u64()),
             engine: Arc::new(MemoryEngine::new()),
             ahead: Arc::default(),
-            slowness: Arc::default(),
+            tasks: Tasks::default(),
             boots: 0,
             shown: Arc::new(AtomicI64::new(1)),
             watched: Arc::new(AtomicI64::new(1)),
@@ -450,7 +451,7 @@ impl World {
                 }
             }
             Event::FastDisk(place) => {
-                self.places[place].slowness.store(0, Ordering::Relaxed);
+                self.places[place].tasks.slow_down(0, 0);
             }
             Event::PowerCut(place, group) => {
                 if self.is_life(place, group) {

@@ -67,12 +67,12 @@ impl World {
             }
             Fault::SlowDisk {
                 place,
-                slowness,
+                log,
+                apply,
                 time,
             } => {
                 self.coverage.slow_disks += 1;
-                let place_slowness = &self.places[place].slowness;
-                place_slowness.store(slowness, Ordering::Relaxed);
+                self.places[place].tasks.slow_down(log, apply);
                 self.at(time, Event::FastDisk(place));
             }
             Fault::Cut { ways, time } => {

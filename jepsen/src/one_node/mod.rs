@@ -360,7 +360,7 @@ impl World {
         let exec = Tasks::default();
         if self.rng.random_ratio(1, SLOW_APPLY.0) {
             let longest = u64::try_from(SLOW_APPLY.1.as_millis()).unwrap_or(u64::MAX);
-            exec.apply_slowness.store(longest, Ordering::Relaxed);
+            exec.slow_down(0, longest);
         }
         let parts = sim_node::Parts {
             member: MEMBER,

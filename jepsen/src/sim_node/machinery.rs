@@ -16,16 +16,22 @@ use crate::sim::{SimInstant, SimRng, Simulation};
 /// The node's workers, each a task that wakes some time after there is work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
-    /// The disk is bad: the log's writer takes this many milliseconds longer at most.
-    pub(crate) slowness: Arc<AtomicU64>,
-    /// So does whoever applies what is committed.
-    pub(crate) apply_slowness: Arc<AtomicU64>,
+    log_slowness: Arc<AtomicU64>,
+    apply_slowness: Arc<AtomicU64>,
+}
+
+impl Tasks {
+    /// How long the log's writer and apply take beyond what is usual, at most, in milliseconds.
+    pub(crate) fn slow_down(&self, log: u64, apply: u64) {
+        self.log_slowness.store(log, Ordering::Relaxed);
+        self.apply_slowness.store(apply, Ordering::Relaxed);
+    }
 }
 
 impl Exec for Tasks {
     fn start(&self, name: &'static str, worker: Box<dyn Work>) {
         let slowness = match name {
-            "wal" => Arc::clone(&self.slowness),
+            "wal" => Arc::clone(&self.log_slowness),
             "apply" => Arc::clone(&self.apply_slowness),
             _ => Arc::default(),
         };
