@@ -212,6 +212,11 @@ impl DiskSpace {
         self.waiters.notify_all();
     }
 
+    /// Whether that is so.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.state.lock().is_stopping
+    }
+
     /// Takes what a look found.
     pub(crate) fn take(&self, findings: Vec<Finding>, is_log_starved: bool) {
         let found = findings.iter().map(|finding| finding.level).max();

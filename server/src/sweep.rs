@@ -13,7 +13,6 @@ use store::{StoreError, Sweep};
 use tokio::sync::oneshot;
 
 use crate::exec::Work;
-use crate::logging::chain;
 use crate::node::CallError;
 use crate::raft::Core;
 
@@ -270,8 +269,7 @@ impl Work for SweepWorker {
                 Err(_) if self.shared.inbox.lock().is_closed => {}
                 Err(error) => {
                     self.due = None;
-                    self.core
-                        .stop_for(format!("compaction failed: {}", chain(&error)));
+                    self.core.stop_for_state("compaction", &error);
                 }
             }
         }

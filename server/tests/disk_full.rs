@@ -13,6 +13,8 @@ use proto::etcd::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
     StatusRequest, TxnRequest, request_op::Request,
 };
+use rustix::process::Signal;
+use tokio::task::JoinHandle;
 
 const MIB: u64 = 1 << 20;
 /// The smallest budget: 16 MiB of memtables. Everything is accepted while 2 segments and 2 times that fit: 160 MiB.
@@ -306,6 +308,42 @@ async fn writes_are_refused_on_a_full_disk_and_come_back_by_themselves() {
     }
 }
 
+/// Writes as fast as it goes until there is no space, or no answer; each tells what was acknowledged.
+fn writers(client: &Client, round: u32) -> Vec<JoinHandle<Vec<String>>> {
+    let writers = (0..4).map(|writer| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let (mut kept, since) = (Vec::new(), Instant::now());
+            for count in 0.. {
+                let key = format!("{round}/{writer}/{count}");
+                match client.kv().put(put(&key, 256 << 10)).await {
+                    Ok(_) => kept.push(key),
+                    Err(status) if is_no_space(&status) => break,
+                    // Waited for space longer than a request may take, or for a node that stops: unknown.
+                    Err(status) => {
+                        let code = status.code();
+                        assert!(
+                            matches!(code, Code::Unavailable | Code::Cancelled),
+                            "{status:?}"
+                        );
+                        break;
+                    }
+                }
+                assert!(since.elapsed() < Duration::from_secs(30), "never full");
+            }
+            kept
+        })
+    });
+    writers.collect()
+}
+
+async fn assert_there(client: &Client, keys: &[String]) {
+    for key in keys {
+        let value = read(client, key).await;
+        assert_eq!(value.map(|value| value.len()), Some(256 << 10), "{key}");
+    }
+}
+
 /// Others take the space while the node writes at full speed: whatever slips through the check is waited out, and
 /// what was acknowledged is there after a kill.
 #[tokio::test]
@@ -318,27 +356,7 @@ async fn what_slips_through_is_waited_out_and_nothing_is_lost() {
     let client = connect(&node).await;
     let mut acknowledged = Vec::new();
     for round in 0..3 {
-        let writers = (0..4).map(|writer| {
-            let client = client.clone();
-            tokio::spawn(async move {
-                let (mut kept, since) = (Vec::new(), Instant::now());
-                for count in 0.. {
-                    let key = format!("{round}/{writer}/{count}");
-                    match client.kv().put(put(&key, 256 << 10)).await {
-                        Ok(_) => kept.push(key),
-                        Err(status) if is_no_space(&status) => break,
-                        // Waited for space longer than a request may take: unknown.
-                        Err(status) => {
-                            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-                            break;
-                        }
-                    }
-                    assert!(since.elapsed() < Duration::from_secs(30), "never full");
-                }
-                kept
-            })
-        });
-        let writers: Vec<_> = writers.collect();
+        let writers = writers(&client, round);
         tokio::time::sleep(Duration::from_millis(100)).await;
         // All at once, within one look at the disk.
         disk.leave(0);
@@ -367,8 +385,49 @@ async fn what_slips_through_is_waited_out_and_nothing_is_lost() {
     node.kill();
     let node = Node::start_with(&disk.data(), &FLAGS);
     let client = connect(&node).await;
-    for key in &acknowledged {
-        let value = read(&client, key).await;
-        assert_eq!(value.map(|value| value.len()), Some(256 << 10), "{key}");
+    assert_there(&client, &acknowledged).await;
+}
+
+/// Whatever waits for space on the way: writes, the log, the flush of the end.
+#[tokio::test]
+async fn a_node_that_waits_for_space_ends_when_it_is_told_to() {
+    let Some(disk) = Disk::new(640 * MIB) else {
+        return;
+    };
+    let mut acknowledged = Vec::new();
+    let mut waited = 0;
+    for round in 0..4 {
+        let mut node = Node::start_with(&disk.data(), &FLAGS);
+        let client = connect(&node).await;
+        assert_there(&client, &acknowledged).await;
+        let writers = writers(&client, round);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        disk.leave(0);
+        // At once, or when whoever waits has done so for a while.
+        tokio::time::sleep(Duration::from_millis(700 * u64::from(round))).await;
+        node.signal(Signal::TERM);
+        let since = Instant::now();
+        while !node.has_ended() {
+            assert!(since.elapsed() < Duration::from_secs(20), "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for writer in writers {
+            acknowledged.extend(writer.await.expect("a writer"));
+        }
+        let took = since.elapsed();
+        let (code, lines) = node.wait();
+        assert_eq!(code, Some(0));
+        let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(count("cannot keep its promises"), 0, "{lines:#?}");
+        let waits = count("waited for space on the disk until the node was stopped");
+        waited += waits;
+        eprintln!(
+            "round {round}: {} acknowledged, {waits} waited, ended after {took:?}",
+            acknowledged.len(),
+        );
+        disk.clear();
     }
+    assert!(waited > 0, "nothing waited for space");
+    let node = Node::start_with(&disk.data(), &FLAGS);
+    assert_there(&connect(&node).await, &acknowledged).await;
 }

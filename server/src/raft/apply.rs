@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use crate::exec::{Queue, Work};
-use crate::logging::chain;
 use crate::node::CallError;
 
 type Done = oneshot::Sender<Result<(), io::Error>>;
@@ -214,8 +213,7 @@ impl ApplyWorker {
     /// A fault of the state machine cannot be worked around: what it did not apply, it must not skip.
     fn ended(&self, done: Done, result: Result<(), StoreError>) {
         if let Err(error) = &result {
-            self.core
-                .stop_for(format!("the state machine failed: {}", chain(error)));
+            self.core.stop_for_state("the state machine", error);
         }
         // A closed channel means that openraft stopped already.
         let _ = done.send(result.map_err(io::Error::other));
@@ -226,8 +224,7 @@ impl ApplyWorker {
             Ok(loaded) => self.is_warming = loaded > 0,
             Err(error) => {
                 self.is_warming = false;
-                self.core
-                    .stop_for(format!("the state machine failed: {}", chain(&error)));
+                self.core.stop_for_state("the state machine", &error);
             }
         }
     }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use store::mutant::{self, Mutant};
-use store::{Answer, Answered, LogId, Membership, Reader, StateEngine, StoredMembership};
+use store::{
+    Answer, Answered, LogId, Membership, Reader, StateEngine, StoreError, StoredMembership,
+};
 use tokio::sync::watch;
 
 use super::health::Connections;
@@ -22,6 +24,7 @@ use crate::admission::Admission;
 use crate::databases::Databases;
 use crate::exec::Clock;
 use crate::lessor::Lessor;
+use crate::logging::chain;
 use crate::metrics::Metrics;
 use crate::node::{CallError, Proposed};
 use crate::quota::Accepted;
@@ -439,6 +442,18 @@ impl Core {
             first
         });
         self.fail_all(&CallError::Stopped);
+    }
+
+    /// The state engine failed. What only waited for space until the node was stopped is no fault.
+    pub(crate) fn stop_for_state(&self, what: &str, error: &StoreError) {
+        match error {
+            StoreError::OutOfSpace { .. } if self.admission.space.is_stopping() => tracing::warn!(
+                "{what} waited for space on the disk until the node was stopped; the next start does it from the log"
+            ),
+            // What it stopped for was told.
+            StoreError::Stopped if self.admission.space.is_stopping() => {}
+            _ => self.stop_for(format!("{what} failed: {}", chain(error))),
+        }
     }
 
     /// The raft log failed. Nothing is tried again: the kernel may have dropped the pages that it could not write.

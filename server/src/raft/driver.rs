@@ -468,7 +468,10 @@ async fn follow_metrics<R: AsyncRuntime>(driver: Arc<Driver<R>>) {
             leadership = now_leading;
         }
         if metrics.changed().await.is_err() {
-            if !driver.stopping.load(Ordering::Acquire) {
+            // On a full disk a stop begins with giving up what waits for space.
+            let is_stopping = driver.stopping.load(Ordering::Acquire)
+                || driver.core.admission.space.is_stopping();
+            if !is_stopping {
                 driver
                     .core
                     .stop_for("consensus ended by itself; the lines before say why".to_owned());

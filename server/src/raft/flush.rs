@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use crate::exec::{Queue, Work};
-use crate::logging::chain;
 
 type Named = oneshot::Sender<Result<Option<SnapshotName>, io::Error>>;
 
@@ -67,8 +66,7 @@ impl Work for FlushWorker {
         for done in asked {
             let named = self.flush(&*self.core.engine);
             if let Err(error) = &named {
-                self.core
-                    .stop_for(format!("the state cannot be flushed: {}", chain(error)));
+                self.core.stop_for_state("a flush of the state", error);
             }
             // A closed channel means that openraft stopped already.
             let _ = done.send(named.map_err(io::Error::other));
