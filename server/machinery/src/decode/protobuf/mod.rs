@@ -117,7 +117,7 @@ struct Reader<'f, 's, 'g> {
 }
 
 impl Reader<'_, '_, '_> {
-    /// Reads the fields of a message into an object.
+    /// Reads the fields of a message into an object. It may be no deeper than JSON may: it is kept as that, and read again.
     fn object(
         &mut self,
         place: usize,
@@ -148,11 +148,11 @@ impl Reader<'_, '_, '_> {
                         .entry(field.name)
                         .or_insert_with(|| Value::Array(Vec::new()));
                     if let Value::Array(list) = list {
-                        self.items(field, wired, depth, list)?;
+                        self.items(field, wired, depth + 1, list)?;
                     }
                 }
                 Kept::Map => {
-                    let (name, value) = self.member(field, wired, depth)?;
+                    let (name, value) = self.member(field, wired, depth + 1)?;
                     let map = object
                         .entry(field.name)
                         .or_insert_with(|| Value::Object(Map::new()));
@@ -279,7 +279,7 @@ impl Reader<'_, '_, '_> {
             Form::MicroTime => time(bytes, Precision::Microseconds),
             Form::Quantity => amount(bytes),
             Form::IntOrString => int_or_string(bytes),
-            Form::Raw => self.raw(bytes, depth),
+            Form::Raw => self.raw(bytes, depth + 1),
         }
     }
 

@@ -329,6 +329,58 @@ fn damaged_messages_are_refused() {
 }
 
 #[test]
+fn what_is_read_is_no_deeper_than_json_may_be() {
+    let definition =
+        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+    let not: fn(&[u8]) -> Vec<u8> = |schema| bytes(28, schema);
+    let all_of: fn(&[u8]) -> Vec<u8> = |schema| bytes(25, schema);
+    let properties: fn(&[u8]) -> Vec<u8> =
+        |schema| bytes(29, &[bytes(1, b"a"), bytes(2, schema)].concat());
+    for (nest, levels) in [(not, 1), (all_of, 2), (properties, 2)] {
+        let mut deepest = 0;
+        let mut schema = Vec::new();
+        for count in 0..DEPTH_LIMIT + 5 {
+            let version = bytes(2, &bytes(7, &bytes(4, &bytes(1, &schema))));
+            let body = envelope(
+                "apiextensions.k8s.io/v1",
+                "CustomResourceDefinition",
+                &version,
+            );
+            schema = nest(&schema);
+            let Ok(read) = read_as(definition, &body) else {
+                continue;
+            };
+            deepest = count;
+            let text = read.value.to_string();
+            let schemas = Schemas::builtin();
+            let named = schemas.named(definition);
+            let again = decode(Media::Json, text.as_bytes(), schemas, named);
+            assert_eq!(again.unwrap().value, read.value, "{text}");
+        }
+        // A definition has five levels above its schema: itself, spec, versions, one of them, and its schema's place.
+        let most = (DEPTH_LIMIT - 5) / levels;
+        assert!((most - 2..=most).contains(&deepest), "{deepest} of {most}");
+    }
+    // JSON within protobuf: the data of a revision is one level down.
+    let revision = "io.k8s.api.apps.v1.ControllerRevision";
+    for (levels, fits) in [(DEPTH_LIMIT - 1, true), (DEPTH_LIMIT, false)] {
+        let data = "[".repeat(levels) + &"]".repeat(levels);
+        let body = envelope(
+            "apps/v1",
+            "ControllerRevision",
+            &bytes(2, &bytes(1, data.as_bytes())),
+        );
+        assert_eq!(read_as(revision, &body).is_ok(), fits, "{levels}");
+        let json =
+            format!(r#"{{"apiVersion":"apps/v1","kind":"ControllerRevision","data":{data}}}"#);
+        let schemas = Schemas::builtin();
+        let named = schemas.named(revision);
+        let read = decode(Media::Json, json.as_bytes(), schemas, named);
+        assert_eq!(read.is_ok(), fits, "{levels} in JSON");
+    }
+}
+
+#[test]
 fn every_prefix_of_a_body_is_refused_or_read_but_never_a_panic() {
     let spec = [
         number(1, -1),
