@@ -1,5 +1,6 @@
 //! Metadata of objects: what the server writes into it.
 
+use machinery::defaults::objects_in;
 use machinery::kind::Kind;
 use machinery::status::{About, FieldError, Status};
 use serde_json::{Map, Value, json};
@@ -31,13 +32,13 @@ pub(super) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object["metadata"][name].as_str().unwrap_or_default()
 }
 
-/// The objects of a list, to be changed. What is not there stays so: to index a tree that may change puts null there.
+/// The objects of a list, to be changed. What is not there stays so.
 pub(super) fn items_mut<'a>(
     object: &'a mut Value,
     name: &str,
 ) -> impl Iterator<Item = &'a mut Map<String, Value>> {
-    let items = object.get_mut(name).and_then(Value::as_array_mut);
-    items.into_iter().flatten().filter_map(Value::as_object_mut)
+    let fields = object.as_object_mut().into_iter();
+    fields.flat_map(move |fields| objects_in(fields, name))
 }
 
 /// The finalizers of an object.

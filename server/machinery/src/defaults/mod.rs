@@ -159,8 +159,8 @@ fn objects_at<'a>(
     items.into_iter().flatten().filter_map(Value::as_object)
 }
 
-/// The same to be changed.
-fn objects_in<'a>(
+/// The same to be changed. What is not there stays so: to index a tree that may change puts null there.
+pub fn objects_in<'a>(
     object: &'a mut Map<String, Value>,
     name: &str,
 ) -> impl Iterator<Item = &'a mut Map<String, Value>> {
